@@ -30,6 +30,9 @@ var (
 	ErrCorrupt = errors.New("the registry's files are damaged")
 )
 
+// maxRef bounds what an error repeats of something that never passed a check.
+const maxRef = 64
+
 // NotFoundError is an ErrNotFound.
 type NotFoundError struct {
 	What string // "node", "name", "key" or "blob"
@@ -38,7 +41,11 @@ type NotFoundError struct {
 }
 
 func (e *NotFoundError) Error() string {
-	s := fmt.Sprintf("there is no %s %q", e.What, e.Ref)
+	ref := e.Ref
+	if len(ref) > maxRef {
+		ref = ref[:maxRef] + "…"
+	}
+	s := fmt.Sprintf("there is no %s %q", e.What, ref)
 	if e.Hint != "" {
 		s += fmt.Sprintf(" (did you mean %q?)", e.Hint)
 	}

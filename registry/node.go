@@ -54,29 +54,50 @@ type Node struct {
 	stamp                                Stamp
 }
 
-// NewNode makes the node of a draft, copying it. Stores use it; it checks
-// nothing (see Draft.Validate).
-func NewNode(d Draft, s Stamp) *Node {
-	n := &Node{
-		id: d.ID, name: d.Name, typ: d.Type, tenant: d.Tenant, parent: d.Parent, state: d.State,
-		definition: d.Definition, metadata: d.Metadata, stamp: s,
+// Parts is a node taken apart, as a store decodes it.
+type Parts struct {
+	ID, Name, Type, Tenant, Parent, State string
+	Definition, Metadata                  Document
+	Tags                                  []Tag    // ordered by key, each key once
+	Keys                                  []string // ordered, each once
+	Stamp                                 Stamp    // its Blobs ordered by key
+}
+
+// MakeNode makes the node of p and takes over its slices: a store that decodes
+// a million nodes copies none of them. It checks nothing.
+func MakeNode(p Parts) *Node {
+	return &Node{
+		id: p.ID, name: p.Name, typ: p.Type, tenant: p.Tenant, parent: p.Parent, state: p.State,
+		definition: p.Definition, metadata: p.Metadata, tags: p.Tags, keys: p.Keys, stamp: p.Stamp,
+	}
+}
+
+// Parts copies the draft into its parts, in their order.
+func (d Draft) Parts(s Stamp) Parts {
+	p := Parts{
+		ID: d.ID, Name: d.Name, Type: d.Type, Tenant: d.Tenant, Parent: d.Parent, State: d.State,
+		Definition: d.Definition, Metadata: d.Metadata, Stamp: s,
 	}
 	if len(d.Tags) > 0 {
-		n.tags = make([]Tag, 0, len(d.Tags))
+		p.Tags = make([]Tag, 0, len(d.Tags))
 		for k, v := range d.Tags {
-			n.tags = append(n.tags, Tag{k, v})
+			p.Tags = append(p.Tags, Tag{k, v})
 		}
-		slices.SortFunc(n.tags, func(a, b Tag) int { return strings.Compare(a.Key, b.Key) })
+		slices.SortFunc(p.Tags, func(a, b Tag) int { return strings.Compare(a.Key, b.Key) })
 	}
 	if len(d.Keys) > 0 {
-		n.keys = slices.Clone(d.Keys)
-		slices.Sort(n.keys)
-		n.keys = slices.Compact(n.keys)
+		p.Keys = slices.Clone(d.Keys)
+		slices.Sort(p.Keys)
+		p.Keys = slices.Compact(p.Keys)
 	}
-	n.stamp.Blobs = slices.Clone(s.Blobs)
-	slices.SortFunc(n.stamp.Blobs, func(a, b BlobInfo) int { return strings.Compare(a.Key, b.Key) })
-	return n
+	p.Stamp.Blobs = slices.Clone(s.Blobs)
+	slices.SortFunc(p.Stamp.Blobs, func(a, b BlobInfo) int { return strings.Compare(a.Key, b.Key) })
+	return p
 }
+
+// NewNode makes the node of a draft, copying it. Stores use it; it checks
+// nothing (see Draft.Validate).
+func NewNode(d Draft, s Stamp) *Node { return MakeNode(d.Parts(s)) }
 
 // ID is unique in the cluster and never changes.
 func (n *Node) ID() string { return n.id }

@@ -1,0 +1,25 @@
+package registry
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Deps is what a backend is given when it is opened.
+type Deps struct {
+	Data     string           // the data directory; a backend keeps its files below it
+	Log      *slog.Logger     // nil discards
+	Now      func() time.Time // nil is the machine's clock
+	LockWait time.Duration    // how long to wait for another process to release the store
+}
+
+// WithDefaults returns d with the fields that are nil filled in.
+func (d Deps) WithDefaults() Deps {
+	if d.Log == nil {
+		d.Log = slog.New(slog.DiscardHandler)
+	}
+	if d.Now == nil {
+		d.Now = time.Now
+	}
+	return d
+}
