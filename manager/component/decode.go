@@ -17,7 +17,7 @@ import (
 // It panics as [Define] does if C is not a config struct.
 func Decode[C any](src Source, defaults C) (C, []Problem) {
 	d := decoder{src: src}
-	v := d.structure(schemaOf(defaults), src.name(), src.line(), src.Own)
+	v := d.structure(schemaOf(defaults), src.name(), src.line(), src.Own, src.Unused)
 	SortProblems(d.problems)
 	return v.Interface().(C), d.problems
 }
@@ -27,15 +27,21 @@ type decoder struct {
 	problems []Problem
 }
 
+// missing reports that something required is not there.
+func (d *decoder) missing(section, key string, line int, reason, suggestion string) {
+	d.report(section, key, line, reason, suggestion)
+	d.problems[len(d.problems)-1].Missing = true
+}
+
 func (d *decoder) report(section, key string, line int, reason, suggestion string) {
 	d.problems = append(d.problems, Problem{
 		File: d.src.File, Section: section, Key: key, Line: line, Reason: reason, Suggestion: suggestion,
 	})
 }
 
-// structure decodes one struct from the sections that make it up.
-func (d *decoder) structure(s *schema, name string, line int, own []Section) reflect.Value {
-	before := len(d.problems)
+// structure decodes one struct from the sections that make it up. If partial, required keys may be missing.
+func (d *decoder) structure(s *schema, name string, line int, own []Section, partial bool) reflect.Value {
+	before, complete := len(d.problems), true
 	v := s.fresh()
 	places := map[string]place{}
 	for _, section := range own {
@@ -45,7 +51,7 @@ func (d *decoder) structure(s *schema, name string, line int, own []Section) ref
 					fmt.Sprintf("key %q is also set in [%s], line %d", e.Key, first.section, first.line), "remove one of them")
 				continue
 			}
-			places[e.Key] = place{section.Name, e.Line}
+			places[e.Key] = place{section.Name, e.Line, true}
 			f := s.fieldFor(e.Key)
 			if f == nil {
 				d.report(section.Name, e.Key, e.Line, fmt.Sprintf("unknown key %q", short(e.Key)), d.unknownHint(e.Key, s))
@@ -59,21 +65,24 @@ func (d *decoder) structure(s *schema, name string, line int, own []Section) ref
 		at := v.FieldByIndex(f.index)
 		switch {
 		case f.shape == sections:
-			d.sections(f, at, name)
-		case f.Required && f.shape == rest:
-			if at.Len() == 0 {
-				d.report(name, "", line, "the section is empty", f.Help)
+			d.sections(f, at, name, partial)
+		case !f.Required:
+		case f.shape == rest && at.Len() == 0:
+			complete = false
+			if !partial {
+				d.missing(name, "", line, "the section is empty", f.Help)
 			}
-		case f.Required:
-			if _, ok := places[f.Key]; !ok {
-				d.report(name, f.Key, line, fmt.Sprintf("required key %q is missing", f.Key), f.wanted())
+		case f.shape != rest && places[f.Key] == place{}:
+			complete = false
+			if !partial {
+				d.missing(name, f.Key, line, fmt.Sprintf("required key %q is missing", f.Key), f.wanted())
 			}
 		}
 		if f.codec.path {
 			d.resolve(f, at)
 		}
 	}
-	if len(d.problems) == before {
+	if len(d.problems) == before && complete && (!partial || len(places) > 0) {
 		d.validate(v, name, line, places)
 	}
 	return v
@@ -99,9 +108,11 @@ func (d *decoder) resolve(f *field, at reflect.Value) {
 	}
 }
 
+// place is where a key was found; the zero place is nowhere.
 type place struct {
 	section string
 	line    int
+	found   bool
 }
 
 // fieldFor finds the field of a key, or the one that collects all others.
@@ -249,17 +260,17 @@ func (d *decoder) scalar(f *field, raw, value string) (reflect.Value, error) {
 }
 
 // sections decodes every section with the field's prefix.
-func (d *decoder) sections(f *field, at reflect.Value, from string) {
+func (d *decoder) sections(f *field, at reflect.Value, from string, partial bool) {
 	names, found := Named(d.src.All, f.Sections)
-	if f.Required && len(found) == 0 {
-		d.report(from, "", 0, fmt.Sprintf("there is no section [%s.NAME]", f.Sections), f.Help)
+	if f.Required && len(found) == 0 && !partial {
+		d.missing(from, "", 0, fmt.Sprintf("there is no section [%s.NAME]", f.Sections), f.Help)
 	}
 	for i, section := range found {
 		if !IsName(names[i]) {
 			d.report(section.Name, "", section.Line, fmt.Sprintf("%q cannot be a name", short(names[i])), nameRule)
 			continue
 		}
-		put(at, names[i], d.structure(f.nested, section.Name, section.Line, []Section{section}))
+		put(at, names[i], d.structure(f.nested, section.Name, section.Line, []Section{section}, false))
 	}
 }
 

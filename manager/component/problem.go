@@ -16,6 +16,8 @@ type Problem struct {
 
 	Reason     string // what is wrong, in words that name the key
 	Suggestion string // what to do, such as `did you mean "path"?`
+
+	Missing bool // it is that something required is not there
 }
 
 // Error reads like `vagoth.ini:12: [registry] unknown key "pth" (did you mean "path"?)`.

@@ -3,13 +3,17 @@ package component
 import (
 	"errors"
 	"strings"
+	"unicode"
 )
 
 // Quote writes a value so that it is read back as it is: in double quotes if anything in it could be taken
-// for a comment, a quote or a list. Line ends cannot be written at all; they come out as spaces.
+// for a comment, a quote or a list. Line ends and invisible characters cannot be written at all; they come out as
+// spaces.
 func Quote(value string) string {
 	value = strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\t' || r == 0x7f {
+		switch {
+		case r != '\t' && unicode.IsControl(r), r == '\u2028', r == '\u2029', r == '\ufeff',
+			r >= '\u202a' && r <= '\u202e', r >= '\u2066' && r <= '\u2069':
 			return ' '
 		}
 		return r

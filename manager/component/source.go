@@ -14,7 +14,8 @@ type Source struct {
 	// All are all sections of the document; fields tagged `sections` take theirs from here.
 	All []Section
 
-	// Unused says that the config is only checked: the files of secrets are not read.
+	// Unused says that the config is only checked, for a component that is not chosen: the files of secrets are
+	// not read, and what is required may still be missing.
 	Unused bool
 }
 
