@@ -1,0 +1,228 @@
+package memdb
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/vagoth/vagoth/registry"
+	"github.com/vagoth/vagoth/trail"
+)
+
+// batch is what is synced together: a layer, its commits and their records.
+type batch struct {
+	layer   *layer
+	records [][]byte
+	commits []*commit
+	rev     uint64 // of the last commit
+
+	done chan struct{} // closed when err is set
+	err  error
+}
+
+func newBatch() *batch { return &batch{layer: newLayer(), done: make(chan struct{})} }
+
+func (b *batch) end(err error) {
+	b.err = err
+	close(b.done)
+}
+
+// ground is what the next Update stands on: the published state, and the batch
+// that is being synced, if there is one. It is replaced as a whole.
+type ground struct {
+	base  *state
+	under *batch
+}
+
+// Update implements registry.Registry.
+func (db *DB) Update(ctx context.Context, fn func(registry.Tx) error) error {
+	origin := trail.From(ctx)
+	if err := origin.Validate(); err != nil {
+		return &registry.InvalidError{Field: "trail", Reason: err.Error()}
+	}
+	if err := db.lock(ctx); err != nil {
+		return err
+	}
+	b, err := db.run(ctx, origin, fn)
+	if b == nil {
+		return err
+	}
+	// Also an error of fn may rest on what an earlier Update wrote and the
+	// journal has not taken yet.
+	if failed := db.wait(b); failed != nil {
+		return failed
+	}
+	return err
+}
+
+// lock takes the right to run a function over the stack.
+func (db *DB) lock(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case db.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-db.closing:
+		return registry.ErrClosed
+	}
+	select {
+	case <-db.closing:
+		<-db.turn
+		return registry.ErrClosed
+	default:
+		return nil
+	}
+}
+
+func (db *DB) unlock() { <-db.turn }
+
+// run runs fn, in its turn, which it gives up. It returns the batch whose
+// outcome is the Update's, or nil if the Update rests on nothing unsynced.
+func (db *DB) run(ctx context.Context, origin trail.Trail, fn func(registry.Tx) error) (*batch, error) {
+	defer db.unlock()
+	if db.gathering == nil {
+		db.gathering = newBatch()
+	}
+	b, g := db.gathering, db.ground.Load()
+	t := &tx{
+		ctx: ctx, rev: db.rev + 1, now: storable(db.now()), trail: origin,
+		stack: stack{base: g.base, top: b.layer},
+	}
+	if g.under != nil {
+		t.under = g.under.layer
+	}
+	kept := false
+	defer func() { // also when fn panics or ends its goroutine
+		t.ended = true
+		if !kept {
+			t.rollback()
+		}
+	}()
+	err := fn(t)
+	if err == nil && ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	if changes := t.committed(); err == nil && len(changes) > 0 {
+		kept = true
+		db.rev++
+		b.rev = t.rev
+		b.commits = append(b.commits, &commit{rev: t.rev, changes: changes, cost: costOf(changes)})
+		b.records = append(b.records, t.encode())
+		return b, nil
+	}
+	switch {
+	case len(b.commits) > 0:
+		return b, err
+	case g.under != nil:
+		return g.under, err
+	}
+	return nil, err
+}
+
+// committed is what the transaction changed, in the order of first touch.
+func (t *tx) committed() []registry.Change {
+	changes := make([]registry.Change, 0, len(t.changes))
+	for _, c := range t.changes {
+		switch {
+		case c.before == nil && c.after == nil:
+		case c.before == nil:
+			changes = append(changes, registry.Change{Kind: registry.Created, After: c.after, Revision: t.rev})
+		case c.after == nil:
+			changes = append(changes, registry.Change{Kind: registry.Deleted, Before: c.before, Revision: t.rev})
+		case c.again:
+			changes = append(changes,
+				registry.Change{Kind: registry.Deleted, Before: c.before, Revision: t.rev},
+				registry.Change{Kind: registry.Created, After: c.after, Revision: t.rev})
+		default:
+			changes = append(changes, registry.Change{Kind: registry.Updated, Before: c.before, After: c.after, Revision: t.rev})
+		}
+	}
+	return changes
+}
+
+// encode makes the transaction's record.
+func (t *tx) encode() []byte {
+	size := 16
+	for _, c := range t.changes {
+		size += 1 + len(c.encoded) + len(c.id) + 8
+	}
+	for _, o := range t.blobs {
+		size += len(o.id) + len(o.key) + len(o.data) + 16
+	}
+	b := append(make([]byte, 0, size), format, recCommit)
+	b = binary.AppendUvarint(b, t.rev)
+	for _, c := range t.changes {
+		if c.before != nil && (c.after == nil || c.again) {
+			b = appendString(append(b, opDelete), c.id)
+		}
+		if c.after != nil {
+			b = append(append(b, opPut), c.encoded...)
+		}
+	}
+	for _, o := range t.blobs {
+		b = appendString(appendString(append(b, o.op), o.id), o.key)
+		if o.op == opPutBlob {
+			b = appendString(b, o.data)
+		}
+	}
+	return b
+}
+
+// wait returns the outcome of b. Of those that wait one syncs for all.
+func (db *DB) wait(b *batch) error {
+	select {
+	case <-b.done:
+		return b.err
+	case db.syncing <- struct{}{}:
+	}
+	defer func() { <-db.syncing }()
+	select {
+	case <-b.done:
+	default:
+		db.flush() // b is the gathering batch, as no other was left
+	}
+	return b.err
+}
+
+// flush syncs the gathering batch and publishes it. Its caller holds syncing.
+func (db *DB) flush() {
+	db.turn <- struct{}{}
+	b := db.gathering
+	db.gathering = nil
+	base := db.ground.Load().base
+	if b == nil || len(b.commits) == 0 {
+		db.unlock()
+		return
+	}
+	db.ground.Store(&ground{base: base, under: b})
+	db.unlock()
+
+	if err := db.log.append(b.records); err != nil {
+		db.fail(b, base, fmt.Errorf("cannot write the journal: %w", err))
+		return
+	}
+	s := applied(db.tables, base, b.layer, b.rev)
+	// Whoever sees the state finds its changes in the history.
+	db.history.add(b.commits...)
+	db.state.Store(s)
+	db.ground.Store(&ground{base: s})
+	db.stats.batches.Add(1)
+	db.stats.commits.Add(uint64(len(b.commits)))
+	close(base.next)
+	b.end(nil)
+}
+
+// fail gives up b and what was written over it meanwhile.
+func (db *DB) fail(b *batch, base *state, err error) {
+	db.turn <- struct{}{}
+	over := db.gathering
+	db.gathering = nil
+	db.ground.Store(&ground{base: base})
+	db.unlock()
+	b.end(err)
+	if over != nil {
+		over.end(fmt.Errorf("%w: an earlier change could not be written: %w", registry.ErrUnavailable, err))
+	}
+}

@@ -1,0 +1,214 @@
+package memdb
+
+import (
+	"fmt"
+
+	gomemdb "github.com/hashicorp/go-memdb"
+
+	"github.com/vagoth/vagoth/registry"
+)
+
+// The tables. Every index is unique, and its keys are the bare strings.
+const (
+	nodesTable    = "nodes"    // *registry.Node by id, and by ref: its keys, and its name unless that is its ID
+	postingsTable = "postings" // *postingRow
+	edgesTable    = "edges"    // *edgeRow
+	blobsTable    = "blobs"    // *blobRow
+)
+
+// attr is what a posting gathers nodes by.
+type attr struct {
+	kind byte
+	a, b string
+}
+
+// The kinds of attr.
+const (
+	attrAll    = '*'
+	attrType   = 't'
+	attrState  = 's'
+	attrTenant = 'n'
+	attrParent = 'p' // with "" for the nodes without a parent
+	attrTag    = 'g' // a is the tag's key
+	attrTagged = 'v' // a is the tag's key, b its value
+)
+
+// row is the attr as a go-memdb key. No part of it holds a NUL.
+func (a attr) row() string {
+	if a.kind == attrTagged {
+		return string(a.kind) + a.a + "\x00" + a.b
+	}
+	return string(a.kind) + a.a
+}
+
+// attrs calls yield with each attr of n.
+func attrs(n *registry.Node, yield func(attr)) {
+	yield(attr{kind: attrAll})
+	yield(attr{kind: attrType, a: n.Type()})
+	if n.State() != "" {
+		yield(attr{kind: attrState, a: n.State()})
+	}
+	if n.Tenant() != "" {
+		yield(attr{kind: attrTenant, a: n.Tenant()})
+	}
+	yield(attr{kind: attrParent, a: n.Parent()})
+	for i := range n.NumTags() {
+		t := n.TagAt(i)
+		yield(attr{kind: attrTag, a: t.Key})
+		yield(attr{kind: attrTagged, a: t.Key, b: t.Value})
+	}
+}
+
+// of reports whether n has the attr.
+func (a attr) of(n *registry.Node) bool {
+	switch a.kind {
+	case attrAll:
+		return true
+	case attrType:
+		return n.Type() == a.a
+	case attrState:
+		return n.State() == a.a
+	case attrTenant:
+		return n.Tenant() == a.a
+	case attrParent:
+		return n.Parent() == a.a
+	default:
+		v, ok := n.Tag(a.a)
+		return ok && (a.kind == attrTag || v == a.b)
+	}
+}
+
+type postingRow struct {
+	key string
+	posting
+}
+
+// edgeRow is the edge revision of a parent.
+type edgeRow struct {
+	parent string
+	rev    uint64
+}
+
+type blobRow struct {
+	key  string // blobKey
+	data []byte
+}
+
+func blobKey(id, key string) string { return id + "\x00" + key }
+
+// stringIndex indexes rows by one string.
+type stringIndex struct{ of func(any) string }
+
+func (x stringIndex) FromObject(obj any) (bool, []byte, error) { return true, []byte(x.of(obj)), nil }
+func (x stringIndex) FromArgs(args ...any) ([]byte, error)     { return fromArgs(args) }
+
+// refIndex indexes nodes by what they can be called beside their ID.
+type refIndex struct{}
+
+func (refIndex) FromObject(obj any) (bool, [][]byte, error) {
+	n := obj.(*registry.Node)
+	refs := make([][]byte, 0, 1+n.NumKeys())
+	for i := range n.NumKeys() {
+		refs = append(refs, []byte(n.KeyAt(i)))
+	}
+	if n.Name() != n.ID() && !n.HasKey(n.Name()) {
+		refs = append(refs, []byte(n.Name()))
+	}
+	return len(refs) > 0, refs, nil
+}
+func (refIndex) FromArgs(args ...any) ([]byte, error)       { return fromArgs(args) }
+func (refIndex) PrefixFromArgs(args ...any) ([]byte, error) { return fromArgs(args) }
+
+func fromArgs(args []any) ([]byte, error) {
+	if len(args) == 1 {
+		if s, ok := args[0].(string); ok {
+			return []byte(s), nil
+		}
+	}
+	return nil, fmt.Errorf("an index takes one string, not %v", args)
+}
+
+// newTables makes the empty tables. They are go-memdb's snapshot of an empty
+// database: a snapshot can be written like the original, but keeps no record of
+// changed tree nodes for go-memdb's own watches, which nobody here uses.
+func newTables() (*gomemdb.MemDB, error) {
+	table := func(name string, id func(any) string) *gomemdb.TableSchema {
+		return &gomemdb.TableSchema{Name: name, Indexes: map[string]*gomemdb.IndexSchema{
+			"id": {Name: "id", Unique: true, Indexer: stringIndex{id}},
+		}}
+	}
+	nodes := table(nodesTable, func(o any) string { return o.(*registry.Node).ID() })
+	nodes.Indexes["ref"] = &gomemdb.IndexSchema{Name: "ref", Unique: true, AllowMissing: true, Indexer: refIndex{}}
+	db, err := gomemdb.NewMemDB(&gomemdb.DBSchema{Tables: map[string]*gomemdb.TableSchema{
+		nodesTable:    nodes,
+		postingsTable: table(postingsTable, func(o any) string { return o.(*postingRow).key }),
+		edgesTable:    table(edgesTable, func(o any) string { return o.(*edgeRow).parent }),
+		blobsTable:    table(blobsTable, func(o any) string { return o.(*blobRow).key }),
+	}})
+	if err != nil {
+		return nil, fmt.Errorf("cannot set up the tables: %w", err)
+	}
+	return db.Snapshot(), nil
+}
+
+// state is a published state: immutable, and read without locks. Its
+// transaction is shared by all readers, which go-memdb allows for one that was
+// not opened for writing: it only ever looks at immutable trees.
+type state struct {
+	txn  *gomemdb.Txn
+	rev  uint64
+	next chan struct{} // closed when a later state has been published
+}
+
+func newState(db *gomemdb.MemDB, rev uint64) *state {
+	return &state{txn: db.Txn(false), rev: rev, next: make(chan struct{})}
+}
+
+// first looks up one row. Its error could only be a misspelt table.
+func first[T any](txn *gomemdb.Txn, table, index, key string) (row T, ok bool) {
+	obj, err := txn.First(table, index, key)
+	if err != nil {
+		panic(fmt.Sprintf("memdb: %v", err))
+	}
+	if obj == nil {
+		return row, false
+	}
+	return obj.(T), true
+}
+
+func (s *state) node(id string) *registry.Node {
+	n, _ := first[*registry.Node](s.txn, nodesTable, "id", id)
+	return n
+}
+
+// owner is the node that ref names as a name or a key, or, failing that, as an
+// ID.
+func (s *state) owner(ref string) *registry.Node {
+	if n, ok := first[*registry.Node](s.txn, nodesTable, "ref", ref); ok {
+		return n
+	}
+	return s.node(ref)
+}
+
+func (s *state) posting(a attr) *posting {
+	row, ok := first[*postingRow](s.txn, postingsTable, "id", a.row())
+	if !ok {
+		return nil
+	}
+	return &row.posting
+}
+
+func (s *state) edge(parent string) uint64 {
+	if row, ok := first[*edgeRow](s.txn, edgesTable, "id", parent); ok {
+		return row.rev
+	}
+	return 0
+}
+
+func (s *state) blob(id, key string) ([]byte, bool) {
+	row, ok := first[*blobRow](s.txn, blobsTable, "id", blobKey(id, key))
+	if !ok {
+		return nil, false
+	}
+	return row.data, true
+}

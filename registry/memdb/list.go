@@ -1,0 +1,249 @@
+package memdb
+
+import (
+	"context"
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/vagoth/vagoth/registry"
+)
+
+// every is how many nodes a listing walks between two looks at its context.
+const every = 256
+
+// list yields the nodes that match q, ordered by ID.
+func (s stack) list(ctx context.Context, q registry.Query) iter.Seq2[*registry.Node, error] {
+	return func(yield func(*registry.Node, error) bool) {
+		if err := q.Validate(); err != nil {
+			yield(nil, err)
+			return
+		}
+		left, walked, failed := q.Limit, 0, false
+		match := func(n *registry.Node) bool {
+			if walked++; walked%every == 0 && ctx.Err() != nil {
+				failed = true
+				return true // only to get to emit, which ends the walk
+			}
+			return q.Matches(n)
+		}
+		emit := func(n *registry.Node) bool {
+			if failed {
+				return false
+			}
+			if !yield(n, nil) {
+				return false
+			}
+			left--
+			return left != 0 // never for a Limit of 0
+		}
+		if err := ctx.Err(); err != nil {
+			yield(nil, err)
+			return
+		}
+		s.plan(q, match, emit)
+		if failed {
+			yield(nil, ctx.Err())
+		}
+	}
+}
+
+// plan walks the smallest set of nodes that is known to hold all that match.
+func (s stack) plan(q registry.Query, match, emit func(*registry.Node) bool) {
+	one := func(ref string) {
+		if n := s.owner(ref); n != nil && n.ID() > q.After && match(n) {
+			emit(n)
+		}
+	}
+	prefix, exact := literal(q.Name)
+	switch {
+	case q.Key != "":
+		one(q.Key)
+		return
+	case exact && prefix != "":
+		one(prefix)
+		return
+	}
+	least := s.least(q)
+	if prefix != "" {
+		if named, ok := s.named(prefix, least.len()/4); ok {
+			least = named
+		}
+	}
+	s.merge(least, q.After, s.touched(), match, emit)
+}
+
+// least returns the smallest posting of those that q's conditions name: nil
+// where one of them has no nodes.
+func (s stack) least(q registry.Query) *posting {
+	var least *posting
+	known := false
+	consider := func(a attr) {
+		if p := s.base.posting(a); !known || p.len() < least.len() {
+			least, known = p, true
+		}
+	}
+	for _, c := range []struct {
+		kind byte
+		a    string
+	}{{attrType, q.Type}, {attrState, q.State}, {attrTenant, q.Tenant}} {
+		if c.a != "" {
+			consider(attr{kind: c.kind, a: c.a})
+		}
+	}
+	if q.Parent != nil {
+		consider(attr{kind: attrParent, a: *q.Parent})
+	}
+	for k, v := range q.Tags {
+		if v != nil {
+			consider(attr{kind: attrTagged, a: k, b: *v})
+		} else {
+			consider(attr{kind: attrTag, a: k})
+		}
+	}
+	if !known {
+		consider(attr{kind: attrAll})
+	}
+	return least
+}
+
+// named gathers the nodes of the published state whose name starts with prefix,
+// unless there seem to be more than limit.
+func (s stack) named(prefix string, limit int) (*posting, bool) {
+	if limit == 0 {
+		return nil, false
+	}
+	e := new(edit)
+	var found posting
+	seen := 0
+	it, err := s.base.txn.Get(nodesTable, "ref_prefix", prefix)
+	if err != nil {
+		return nil, false
+	}
+	for obj := it.Next(); obj != nil; obj = it.Next() {
+		if seen++; seen > limit {
+			return nil, false
+		}
+		if n := obj.(*registry.Node); strings.HasPrefix(n.Name(), prefix) {
+			found.set(e, n)
+		}
+	}
+	// Those named like their ID stand there only by ID.
+	all := s.base.posting(attr{kind: attrAll})
+	visit := func(n *registry.Node) bool {
+		if !strings.HasPrefix(n.ID(), prefix) {
+			return false
+		}
+		if n.Name() == n.ID() {
+			found.set(e, n)
+		}
+		seen++
+		return seen <= limit
+	}
+	if n := s.base.node(prefix); n != nil {
+		visit(n)
+	}
+	all.walk(prefix, visit)
+	return &found, seen <= limit
+}
+
+// literal returns what every name that matches the pattern begins with, and
+// whether only that name does.
+func literal(pattern string) (prefix string, exact bool) {
+	i := strings.IndexAny(pattern, `*?[\`)
+	if i < 0 {
+		return pattern, true
+	}
+	return pattern[:i], false
+}
+
+// keys yields the unique keys that start with prefix, from from on.
+func (s stack) keys(ctx context.Context, prefix, from string) iter.Seq2[registry.Key, error] {
+	return func(yield func(registry.Key, error) bool) {
+		if err := ctx.Err(); err != nil {
+			yield(registry.Key{}, err)
+			return
+		}
+		fresh := s.freshKeys(prefix, from)
+		it, err := s.base.txn.LowerBound(nodesTable, "ref", max(prefix, from))
+		if err != nil {
+			yield(registry.Key{}, err)
+			return
+		}
+		last, first := max(prefix, from), true
+		for i := 1; ; i++ {
+			if i%every == 0 && ctx.Err() != nil {
+				yield(registry.Key{}, ctx.Err())
+				return
+			}
+			obj := it.Next()
+			if obj == nil {
+				break
+			}
+			// The index yields nodes in the order of their references and does not
+			// say which reference; it is the node's first behind the last one.
+			n := obj.(*registry.Node)
+			ref, ok := nextRef(n, last, first)
+			if !ok || !strings.HasPrefix(ref, prefix) {
+				break
+			}
+			last, first = ref, false
+			if !n.HasKey(ref) {
+				continue
+			}
+			if s.top != nil || s.under != nil {
+				if now := s.current(n); now != n {
+					continue // its keys, if any are left, are among the fresh
+				}
+			}
+			for len(fresh) > 0 && fresh[0].Key < ref {
+				if !yield(fresh[0], nil) {
+					return
+				}
+				fresh = fresh[1:]
+			}
+			if !yield(registry.Key{Key: ref, Owner: n.ID()}, nil) {
+				return
+			}
+		}
+		for _, k := range fresh {
+			if !yield(k, nil) {
+				return
+			}
+		}
+	}
+}
+
+// nextRef is the smallest of n's references in the index that is greater than
+// last, or that is last itself if it may be.
+func nextRef(n *registry.Node, last string, may bool) (ref string, ok bool) {
+	consider := func(r string) {
+		if (r > last || may && r == last) && (!ok || r < ref) {
+			ref, ok = r, true
+		}
+	}
+	for i := range n.NumKeys() {
+		consider(n.KeyAt(i))
+	}
+	if n.Name() != n.ID() {
+		consider(n.Name())
+	}
+	return ref, ok
+}
+
+// freshKeys are the keys of the nodes that the layers changed.
+func (s stack) freshKeys(prefix, from string) []registry.Key {
+	var fresh []registry.Key
+	for _, n := range s.touched() {
+		if n == nil {
+			continue
+		}
+		for i := range n.NumKeys() {
+			if k := n.KeyAt(i); strings.HasPrefix(k, prefix) && k >= from {
+				fresh = append(fresh, registry.Key{Key: k, Owner: n.ID()})
+			}
+		}
+	}
+	slices.SortFunc(fresh, func(a, b registry.Key) int { return strings.Compare(a.Key, b.Key) })
+	return fresh
+}

@@ -1,0 +1,143 @@
+package memdb
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	gomemdb "github.com/hashicorp/go-memdb"
+
+	"github.com/vagoth/vagoth/registry"
+)
+
+// DB is the registry.
+type DB struct {
+	store   string // names it, in cursors
+	now     func() time.Time
+	slog    *slog.Logger
+	log     log
+	tables  *gomemdb.MemDB
+	history history
+
+	state  atomic.Pointer[state]
+	ground atomic.Pointer[ground] // replaced by whoever holds syncing
+
+	turn      chan struct{} // held while a function runs over the stack
+	gathering *batch        // guarded by turn
+	rev       uint64        // the last revision given out; guarded by turn
+
+	syncing chan struct{} // held while a batch is synced and published
+	closing chan struct{} // closed by Close
+	once    sync.Once
+	closed  error
+
+	stats struct{ batches, commits atomic.Uint64 }
+}
+
+var _ registry.Registry = (*DB)(nil)
+
+// log is the journal as the store sees it.
+type log interface {
+	// append returns when all records are on disk, in this order.
+	append(records [][]byte) error
+	close(db *DB) error
+}
+
+// noLog is that of a store that only lives in memory.
+type noLog struct{}
+
+func (noLog) append([][]byte) error { return nil }
+func (noLog) close(*DB) error       { return nil }
+
+// Config is the section [registry] of the ini file.
+type Config struct {
+	Path string
+}
+
+// newDB makes an empty store.
+func newDB(deps registry.Deps) (*DB, error) {
+	tables, err := newTables()
+	if err != nil {
+		return nil, err
+	}
+	db := &DB{
+		now: deps.Now, slog: deps.Log, tables: tables, log: noLog{},
+		turn: make(chan struct{}, 1), syncing: make(chan struct{}, 1), closing: make(chan struct{}),
+	}
+	db.history.maxCount, db.history.maxBytes = 1<<16, 64<<20
+	return db, nil
+}
+
+func (db *DB) publish(rev uint64) {
+	s := newState(db.tables, rev)
+	db.rev = rev
+	db.state.Store(s)
+	db.ground.Store(&ground{base: s})
+}
+
+// newStore names a new store.
+func newStore() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
+
+// Memory opens an empty store that lives in memory only.
+func Memory(deps registry.Deps) (*DB, error) {
+	db, err := newDB(deps.WithDefaults())
+	if err != nil {
+		return nil, err
+	}
+	db.store = newStore()
+	db.publish(0)
+	return db, nil
+}
+
+// View implements registry.Registry. As one process owns the store, every View
+// is linearizable.
+func (db *DB) View(ctx context.Context, _ ...registry.ReadOption) (registry.Reader, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	select {
+	case <-db.closing:
+		return nil, registry.ErrClosed
+	default:
+		return &reader{ctx: ctx, s: db.state.Load(), db: db}, nil
+	}
+}
+
+// Close implements registry.Registry. Updates whose function has run are still
+// committed.
+func (db *DB) Close() error {
+	db.once.Do(func() {
+		close(db.closing)
+		db.turn <- struct{}{} // after this nobody runs a function
+		<-db.turn
+		db.syncing <- struct{}{}
+		db.flush()
+		db.closed = db.log.close(db)
+	})
+	return db.closed
+}
+
+// Stats is what the store has done since it was opened.
+type Stats struct {
+	Nodes    int    // there now
+	Revision uint64 // of the last commit
+	Commits  uint64 // Updates that wrote
+	Syncs    uint64 // batches that they were written in
+}
+
+// Stats returns the figures so far.
+func (db *DB) Stats() Stats {
+	s := db.state.Load()
+	return Stats{
+		Nodes: s.posting(attr{kind: attrAll}).len(), Revision: s.rev,
+		Commits: db.stats.commits.Load(), Syncs: db.stats.batches.Load(),
+	}
+}

@@ -1,0 +1,464 @@
+package memdb
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vagoth/vagoth/registry"
+	"github.com/vagoth/vagoth/trail"
+)
+
+// errEnded is what a transaction answers after its function has returned.
+var errEnded = errors.New("the transaction has ended: use it only inside the function that Update was given")
+
+// tx is one Update's view of the stack. It writes into the top layer and keeps
+// an undo log, so that a function that fails leaves no trace. Updates run one at
+// a time, so whatever it read still holds when it commits.
+type tx struct {
+	stack
+	ctx   context.Context //nolint:containedctx // Update's context bounds the transaction
+	rev   uint64          // what this Update commits as
+	now   time.Time
+	trail trail.Trail
+
+	changes []*change
+	blobs   []operation
+	undo    []func()
+	ended   bool
+}
+
+var _ registry.Tx = (*tx)(nil)
+
+// change is what an Update did to one node.
+type change struct {
+	id            string
+	before, after *registry.Node // nil: there was none, there is none
+	again         bool           // deleted and created anew
+	encoded       []byte         // of after
+	touched       int            // keys, for registry.MaxTouched
+	blobs         map[string]int // bytes written, by blob
+}
+
+// size is what the change counts for registry.MaxUpdate.
+func (c *change) size() int {
+	n := len(c.encoded)
+	for _, b := range c.blobs {
+		n += b
+	}
+	return n
+}
+
+func (t *tx) check() error {
+	if t.ended {
+		return errEnded
+	}
+	return t.ctx.Err()
+}
+
+func (t *tx) Get(id string) (*registry.Node, error) {
+	if err := t.check(); err != nil {
+		return nil, err
+	}
+	if n := t.node(id); n != nil {
+		return n, nil
+	}
+	return nil, &registry.NotFoundError{What: "node", Ref: id}
+}
+
+func (t *tx) ByName(name string) (*registry.Node, error) {
+	if err := t.check(); err != nil {
+		return nil, err
+	}
+	if n := t.owner(name); n != nil && n.Name() == name {
+		return n, nil
+	}
+	return nil, &registry.NotFoundError{What: "name", Ref: name}
+}
+
+func (t *tx) ByKey(key string) (*registry.Node, error) {
+	if err := t.check(); err != nil {
+		return nil, err
+	}
+	if n := t.owner(key); n != nil && n.HasKey(key) {
+		return n, nil
+	}
+	return nil, &registry.NotFoundError{What: "key", Ref: key}
+}
+
+func (t *tx) List(q registry.Query) iter.Seq2[*registry.Node, error] {
+	return func(yield func(*registry.Node, error) bool) {
+		if t.ended {
+			yield(nil, errEnded)
+			return
+		}
+		t.list(t.ctx, q)(yield)
+	}
+}
+
+func (t *tx) Children(id string) (registry.Children, error) {
+	if err := t.check(); err != nil {
+		return registry.Children{}, err
+	}
+	if id == "" {
+		return registry.Children{}, nil
+	}
+	return registry.Children{Edge: t.edge(id), Nodes: t.children(id)}, nil
+}
+
+func (t *tx) Keys(prefix, from string) iter.Seq2[registry.Key, error] {
+	return func(yield func(registry.Key, error) bool) {
+		if t.ended {
+			yield(registry.Key{}, errEnded)
+			return
+		}
+		t.keys(t.ctx, prefix, from)(yield)
+	}
+}
+
+func (t *tx) Blob(id, key string) ([]byte, error) {
+	if err := t.check(); err != nil {
+		return nil, err
+	}
+	data, ok := t.blob(id, key)
+	if !ok {
+		return nil, &registry.NotFoundError{What: "blob", Ref: id + "/" + key}
+	}
+	return slices.Clone(data), nil
+}
+
+func (t *tx) Create(d registry.Draft) (*registry.Node, error) {
+	if err := t.check(); err != nil {
+		return nil, err
+	}
+	if err := d.Validate(); err != nil {
+		return nil, err
+	}
+	stamp := registry.Stamp{Revision: t.rev, CreatedAt: t.now, UpdatedAt: t.now, Changed: t.trail}
+	return t.write(nil, registry.NewNode(d, stamp), "", nil)
+}
+
+func (t *tx) Put(d registry.Draft, opts ...registry.WriteOption) (*registry.Node, error) {
+	if err := t.check(); err != nil {
+		return nil, err
+	}
+	old := t.node(d.ID)
+	if old == nil {
+		if err := d.Validate(); err != nil {
+			return nil, err
+		}
+		return nil, &registry.NotFoundError{What: "node", Ref: d.ID}
+	}
+	if err := registry.CheckPut(old, d, registry.WriteOptionsOf(opts...)); err != nil {
+		return nil, err
+	}
+	if old.Same(d) {
+		return old, nil
+	}
+	return t.write(old, registry.NewNode(d, t.stamp(old)), "", nil)
+}
+
+// stamp is the old node's, as a change of it leaves it.
+func (t *tx) stamp(old *registry.Node) registry.Stamp {
+	s := old.Stamp()
+	s.Revision, s.UpdatedAt, s.Changed = t.rev, t.now, t.trail
+	return s
+}
+
+func (t *tx) PutBlob(id, key string, data []byte) error {
+	if err := t.check(); err != nil {
+		return err
+	}
+	old := t.node(id)
+	if old == nil {
+		return &registry.NotFoundError{What: "node", Ref: id}
+	}
+	if err := registry.CheckBlob(old, key, data); err != nil {
+		return err
+	}
+	had, ok := t.blob(id, key)
+	if data == nil && !ok {
+		return &registry.NotFoundError{What: "blob", Ref: id + "/" + key}
+	}
+	if data != nil && ok && string(had) == string(data) {
+		return nil
+	}
+	s := t.stamp(old)
+	s.Blobs = slices.DeleteFunc(s.Blobs, func(b registry.BlobInfo) bool { return b.Key == key })
+	op := operation{op: opDeleteBlob, id: id, key: key}
+	if data != nil {
+		sum := sha256.Sum256(data)
+		s.Blobs = append(s.Blobs, registry.BlobInfo{Key: key, Size: len(data), SHA256: hex.EncodeToString(sum[:])})
+		op.op, op.data = opPutBlob, string(data)
+	}
+	_, err := t.write(old, registry.NewNode(old.Draft(), s), key, &op)
+	return err
+}
+
+func (t *tx) Delete(id string) error {
+	if err := t.check(); err != nil {
+		return err
+	}
+	old := t.node(id)
+	if old == nil {
+		return &registry.NotFoundError{What: "node", Ref: id}
+	}
+	if p := old.Parent(); p != "" {
+		return &registry.InUseError{ID: id, Parent: p, Reason: fmt.Sprintf("it stands on %s: clear its parent first", p)}
+	}
+	if kids := t.children(id); len(kids) > 0 {
+		names := make([]string, 0, 3)
+		for _, k := range kids[:min(3, len(kids))] {
+			names = append(names, k.ID())
+		}
+		if len(kids) > 3 {
+			names = append(names, "…")
+		}
+		return &registry.InUseError{ID: id, Children: len(kids),
+			Reason: fmt.Sprintf("%d nodes stand on it (%s): move or delete them first", len(kids), strings.Join(names, ", "))}
+	}
+	_, err := t.write(old, nil, "", nil)
+	return err
+}
+
+// write makes node what old was. One of them may be nil, not both. blob is the
+// operation on the node's blob key that comes with it.
+func (t *tx) write(old, node *registry.Node, key string, blob *operation) (*registry.Node, error) {
+	if node != nil {
+		if err := t.free(old, node); err != nil {
+			return nil, err
+		}
+		if err := t.standing(old, node); err != nil {
+			return nil, err
+		}
+	}
+	c, err := t.account(old, node, key, blob)
+	if err != nil {
+		return nil, err
+	}
+	if node != nil {
+		// What is in memory is what will be read back from the journal: it pins
+		// none of the caller's memory, and shares what repeats.
+		d := &decoder{s: string(c.encoded)}
+		node = d.node()
+		if err := d.end(); err != nil {
+			return nil, fmt.Errorf("node %s cannot be stored: %w", node.ID(), err)
+		}
+		c.after = node
+	}
+	t.record(c)
+	t.apply(old, node, blob)
+	return node, nil
+}
+
+// free refuses a node whose ID, name or keys another node holds.
+func (t *tx) free(old, node *registry.Node) (err error) {
+	refs(node, func(ref string) {
+		if err != nil || old != nil && holds(old, ref) {
+			return
+		}
+		if owner := t.owner(ref); owner != nil {
+			err = &registry.ConflictError{Key: ref, Owner: owner.ID()}
+		}
+	})
+	return err
+}
+
+// standing refuses a new parent that does not exist or stands on node.
+func (t *tx) standing(old, node *registry.Node) error {
+	parent := node.Parent()
+	if parent == "" || old != nil && old.Parent() == parent {
+		return nil
+	}
+	actual := ""
+	if old != nil {
+		actual = old.Parent()
+	}
+	for id := parent; id != ""; {
+		if id == node.ID() {
+			return &registry.ParentError{ID: node.ID(), Parent: parent, Actual: actual,
+				Reason: fmt.Sprintf("%s stands on it already (or is it): a node cannot stand on itself", parent)}
+		}
+		above := t.node(id)
+		if above == nil {
+			return &registry.NotFoundError{What: "parent", Ref: id}
+		}
+		id = above.Parent()
+	}
+	return nil
+}
+
+// account returns the Update's change of the node as it is with this write, and
+// refuses what exceeds the limits of an Update. It changes nothing.
+func (t *tx) account(old, node *registry.Node, key string, blob *operation) (*change, error) {
+	c := &change{before: old}
+	touched, size := 0, 0
+	for _, other := range t.changes {
+		if other.id == idOf(old, node) {
+			*c = *other
+			continue
+		}
+		touched += other.touched
+		size += other.size()
+	}
+	c.id, c.after, c.encoded = idOf(old, node), node, nil
+	c.again = c.again || old == nil && c.before != nil
+	if node != nil {
+		var err error
+		if c.encoded, err = appendNode(make([]byte, 0, 256), node, node.Blobs()); err != nil {
+			return nil, err
+		}
+	}
+	if blob != nil {
+		written := map[string]int{key: len(blob.data)}
+		for k, n := range c.blobs {
+			if k != key {
+				written[k] = n
+			}
+		}
+		c.blobs = written
+	}
+	c.touched = c.count()
+	if touched += c.touched; touched > registry.MaxTouched {
+		return nil, &registry.LimitError{What: "update", Unit: "keys touched", Got: touched, Max: registry.MaxTouched}
+	}
+	if size += c.size(); size > registry.MaxUpdate {
+		return nil, &registry.LimitError{What: "update", Unit: "bytes", Got: size, Max: registry.MaxUpdate}
+	}
+	return c, nil
+}
+
+func idOf(old, node *registry.Node) string {
+	if old != nil {
+		return old.ID()
+	}
+	return node.ID()
+}
+
+// count is how many keys the change touches: the node, what it can be called
+// beside its ID where that changes, and its blobs.
+func (c *change) count() int {
+	n := 1 + len(c.blobs)
+	differ := func(a, b *registry.Node) {
+		if a == nil {
+			return
+		}
+		refs(a, func(ref string) {
+			if ref != a.ID() && (b == nil || c.again || !holds(b, ref)) {
+				n++
+			}
+		})
+	}
+	differ(c.before, c.after)
+	differ(c.after, c.before)
+	if c.before != nil && (c.after == nil || c.again) {
+		n += len(c.before.Blobs())
+	}
+	return n
+}
+
+// record puts c in the place of the change of the same node, if there is one.
+func (t *tx) record(c *change) {
+	for i, other := range t.changes {
+		if other.id == c.id {
+			t.changes[i] = c
+			return
+		}
+	}
+	t.changes = append(t.changes, c)
+}
+
+// apply writes into the top layer.
+func (t *tx) apply(old, node *registry.Node, blob *operation) {
+	top, id := t.top, idOf(old, node)
+	e, ok := top.nodes[id]
+	if !ok {
+		e.before = old
+	}
+	e.after = node
+	put(t, top.nodes, id, e)
+	t.applyRefs(old, node)
+	t.applyEdges(old, node)
+	if node == nil {
+		put(t, top.edges, id, 0)
+		for _, b := range old.Blobs() {
+			put(t, top.blobs, blobKey(id, b.Key), nil)
+		}
+		t.blobs = slices.DeleteFunc(t.blobs, func(o operation) bool { return o.id == id })
+	}
+	if blob != nil {
+		var data []byte
+		if blob.op == opPutBlob {
+			data = append([]byte{}, blob.data...) // not nil, which would mean removed
+		}
+		put(t, top.blobs, blobKey(id, blob.key), data)
+		t.blobs = append(t.blobs, *blob)
+	}
+}
+
+func (t *tx) applyRefs(old, node *registry.Node) {
+	if old != nil {
+		refs(old, func(ref string) {
+			if node == nil || !holds(node, ref) {
+				put(t, t.top.refs, ref, "")
+			}
+		})
+	}
+	if node != nil {
+		refs(node, func(ref string) {
+			if old == nil || !holds(old, ref) {
+				put(t, t.top.refs, ref, node.ID())
+			}
+		})
+	}
+}
+
+func (t *tx) applyEdges(old, node *registry.Node) {
+	from, to := "", ""
+	if old != nil {
+		from = old.Parent()
+	}
+	if node != nil {
+		to = node.Parent()
+	}
+	if from == to {
+		if to != "" && old.Definition() != node.Definition() {
+			put(t, t.top.edges, to, t.rev)
+		}
+		return
+	}
+	for _, p := range []string{from, to} {
+		if p != "" {
+			put(t, t.top.edges, p, t.rev)
+			kids := t.top.kids[p]
+			put(t, t.top.kids, p, append(kids[:len(kids):len(kids)], idOf(old, node)))
+		}
+	}
+}
+
+// put sets m[k] and remembers how to take it back.
+func put[V any](t *tx, m map[string]V, k string, v V) {
+	was, had := m[k]
+	m[k] = v
+	t.undo = append(t.undo, func() {
+		if had {
+			m[k] = was
+		} else {
+			delete(m, k)
+		}
+	})
+}
+
+// rollback takes back all that the transaction wrote into the layer.
+func (t *tx) rollback() {
+	for i := len(t.undo) - 1; i >= 0; i-- {
+		t.undo[i]()
+	}
+	t.undo, t.changes, t.blobs = nil, nil, nil
+}
