@@ -125,7 +125,7 @@ func codecOf(t reflect.Type) (codec, bool) {
 // textCodec serves the types that read themselves.
 func textCodec(t reflect.Type) codec {
 	return codec{
-		words: typeWords(t), example: "…",
+		words: typeWords(t),
 		parse: func(s string) (reflect.Value, error) {
 			p := reflect.New(t)
 			if err := p.Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(s)); err != nil {
@@ -158,7 +158,7 @@ func typeWords(t reflect.Type) string {
 	case "net/netip.Addr":
 		return "address"
 	case "net/netip.Prefix":
-		return "network, such as 10.0.0.0/24"
+		return "network like 10.0.0.0/24"
 	case "net/netip.AddrPort":
 		return "address:port"
 	}

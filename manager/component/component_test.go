@@ -43,7 +43,7 @@ type config struct {
 	Fsync    bool               `ini:"fsync" help:"sync each write"`
 	Hosts    []string           `ini:"hosts" help:"names of hosts"`
 	Networks []netip.Prefix     `ini:"networks" help:"allowed networks"`
-	Gateway  netip.Addr         `ini:"gateway" help:"gateway"`
+	Gateway  netip.Addr         `ini:"gateway" help:"gateway" example:"10.0.0.1"`
 	Weights  map[string]float64 `ini:"weights" help:"weight of each term" min:"0"`
 	Token    component.Secret   `ini:"token" help:"password"`
 	Pin      int                `ini:"pin" help:"a secret number" secret:"true"`
@@ -151,7 +151,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{`hosts="a`, `vagoth.ini:11: [poll] hosts: the quote is not closed (inside quotes, write \" for a quote)`},
 		{`hosts="a"b`, `vagoth.ini:11: [poll] hosts: there is text after the closing quote (put the whole value in quotes)`},
 		{`label="a", "b"`, `vagoth.ini:11: [poll] label: "\"a\", \"b\"" is a list, where one value is expected`},
-		{"networks=10.0.0.0/8, here", `vagoth.ini:11: [poll] networks: "here" is not a valid network, such as 10.0.0.0/24: netip.ParsePrefix("here"): no '/'`},
+		{"networks=10.0.0.0/8, here", `vagoth.ini:11: [poll] networks: "here" is not a valid network like 10.0.0.0/24: netip.ParsePrefix("here"): no '/'`},
 		{"weights=cpu", `vagoth.ini:11: [poll] weights: "cpu" is not of the form NAME=number`},
 		{"weights=cpu=1,cpu=2", `vagoth.ini:11: [poll] weights: "cpu=2" gives "cpu" a second time`},
 		{"weights=cpu=-1", `vagoth.ini:11: [poll] weights: "-1" must be at least 0`},
@@ -238,6 +238,41 @@ func TestDecodeSections(t *testing.T) {
 		"vagoth.ini:50: [size.none] required key \"memory\" is missing (memory)\n" +
 		"vagoth.ini:51: [size.none] unknown key \"cpus\" (did you mean \"cpu\"?)\n"; got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
+	}
+}
+
+// What the example and the manual show as a default is what the decoder would read as that default.
+func TestShownDefaultsAreTheDefaults(t *testing.T) {
+	nothing, _ := component.Decode(one("poll"), defaults())
+	var entries []string
+	for _, f := range component.Describe("", defaults()).Fields() {
+		if f.Default != "" {
+			entries = append(entries, f.Key+"="+f.Default)
+		}
+	}
+	if len(entries) < 11 {
+		t.Errorf("only %q have a default", entries)
+	}
+	got, problems := component.Decode(one("poll", entries...), config{})
+	if len(problems) > 0 || !reflect.DeepEqual(got, nothing) {
+		t.Errorf("got  %+v, %q\nwant %+v", got, problems, nothing)
+	}
+}
+
+func TestUnusedMayBeIncomplete(t *testing.T) {
+	type needy struct {
+		checked
+		URI string `ini:"uri" help:"where" required:"true"`
+	}
+	src := one("x", "low=2", "hgih=3")
+	src.Unused = true
+	if _, problems := component.Decode(src, needy{}); len(problems) != 1 || problems[0].Key != "hgih" {
+		t.Errorf("got %q", problems)
+	}
+	src = one("x", "low=2", "uri=y")
+	src.Unused = true
+	if _, problems := component.Decode(src, needy{}); len(problems) != 2 || problems[1].Key != "low" {
+		t.Errorf("a complete config is not validated: %q", problems)
 	}
 }
 

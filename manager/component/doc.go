@@ -23,6 +23,7 @@
 //	secret:"true"      the value is never shown, not even in a problem
 //	min:"1" max:"9"    bounds, written as values of the field's own type; of every element in a list
 //	oneof:"a,b"        the only values allowed
+//	example:"..."      a value for the example file, where a default would stand
 //	sections:"size"    a map[string]S that takes every section [size.NAME], each decoded into one S
 //
 // # Types

@@ -86,7 +86,7 @@ func (out *writer) exampleKey(e Example, f Field) {
 	if key == "*" {
 		key = "NAME"
 	}
-	out.print("; %s\n", strings.TrimRight(key+" = "+f.Default, " "))
+	out.print("; %s\n", strings.TrimRight(key+" = "+cmp.Or(f.Default, f.Example), " "))
 }
 
 // limitWords says of which type a value is and what bounds it.

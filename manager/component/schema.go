@@ -14,6 +14,7 @@ type Field struct {
 	Key      string // "*" stands for every key that has no field of its own
 	Type     string // in words: "duration", "list of text", "spread or pack"
 	Default  string // as it would stand in the file; "" if there is none
+	Example  string // a value for a key that is required, or has an example tag
 	Help     string
 	Required bool
 	Secret   bool
@@ -165,6 +166,10 @@ func (s *schema) addKey(sf reflect.StructField, at []int, key string, mistake fu
 	}
 	f.Secret = f.Secret || f.codec.secret
 	f.limits(sf, mistake)
+	f.Example = sf.Tag.Get("example")
+	if f.Example == "" && f.Required {
+		f.Example = f.codec.example
+	}
 	s.addDefault(&f, mistake)
 	s.fields = append(s.fields, f)
 }
