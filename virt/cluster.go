@@ -38,3 +38,10 @@ func (p Parts) Driver(name string) (Driver, error) {
 	}
 	return nil, fmt.Errorf("%w: there is no driver %q%s: add a section [drivers.%s] to the configuration", ErrInvalid, name, hint, name)
 }
+
+func (p Parts) now() time.Time {
+	if p.Now == nil {
+		return time.Now()
+	}
+	return p.Now()
+}

@@ -1,0 +1,68 @@
+package virt
+
+import (
+	"time"
+
+	"github.com/vagoth/vagoth/registry"
+	"github.com/vagoth/vagoth/scheduler"
+)
+
+// The built-in actions. Package action has their code.
+const (
+	ActionDefine      = "vm_define"
+	ActionProvision   = "vm_provision"
+	ActionStart       = "vm_start"
+	ActionStop        = "vm_stop"
+	ActionShutdown    = "vm_shutdown"
+	ActionReboot      = "vm_reboot"
+	ActionSuspend     = "vm_suspend"
+	ActionResume      = "vm_resume"
+	ActionUndefine    = "vm_undefine"
+	ActionDeprovision = "vm_deprovision"
+	ActionMigrate     = "vm_migrate"
+	ActionPoll        = "vm_poll"
+)
+
+// Params are the parameters of the built-in actions. Each takes vm and those
+// that mean something to it.
+type Params struct {
+	VM    string `json:"vm"`              // the node's ID
+	Host  string `json:"host,omitempty"`  // define, provision, start: the host that is asked for
+	Grace string `json:"grace,omitempty"` // stop: how long the guest may take to shut down, such as "30s"
+	To    string `json:"to,omitempty"`    // migrate: the host; the allocator chooses if empty
+	Cold  bool   `json:"cold,omitempty"`  // migrate: only when it does not run
+}
+
+// BlobDecision is the blob of a VM's node that holds the last placement
+// decision.
+const BlobDecision = "decision"
+
+// TypeReservation is the type of the node that holds a migrating VM's place on
+// the host that it moves to. It is a child of that host with the VM's
+// definition, so that its need is counted there while the VM itself is still
+// counted where it is.
+const TypeReservation = "reservation"
+
+// ReservationID is the ID of a VM's reservation.
+func ReservationID(vm string) string { return "moving-" + uuidFor("reservation "+vm, "") }
+
+// Job is a job of a built-in action on the queue of p.VM.
+func Job(action string, p Params) scheduler.Job {
+	return scheduler.Job{Queue: p.VM, Action: action, Params: scheduler.MustParams(p)}
+}
+
+func graceText(d time.Duration) string {
+	if d <= 0 {
+		return ""
+	}
+	return d.String()
+}
+
+// findHost resolves what a person typed to a hypervisor's node.
+func findHost(r registry.Reader, ref string) (*registry.Node, error) {
+	n, err := registry.Find(r, ref)
+	if err != nil {
+		return nil, err
+	}
+	return n, checkType(n, TypeHypervisor)
+}
