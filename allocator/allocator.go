@@ -66,6 +66,9 @@ type Decision struct {
 	Policy   string    `json:"policy"`         // how it was scored
 	Revision uint64    `json:"revision"`       // of the snapshot
 	At       time.Time `json:"at"`
+	// Over is the overcommit of hosts that leave theirs at 0. Whoever reserves
+	// the chosen host hands it to Fits, so that both count alike.
+	Over Overcommit `json:"over,omitzero"`
 	// Hosts yields the verdict on every host, the best first and the ruled-out
 	// ones, by ID, behind them. It may compute them when asked.
 	Hosts func() []Verdict `json:"-"`
