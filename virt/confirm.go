@@ -42,11 +42,14 @@ type ConfirmOptions struct {
 // ConfirmDown records that a person has made sure that a host is dead, and
 // frees its VMs. It returns the IDs of those it freed, in order.
 //
-// It needs a reason, and is refused with ErrAnswers while the host answers the
+// It needs a reason, here or in the context's trail, and is refused with ErrAnswers while the host answers the
 // driver, in whatever way. The VMs are freed in several commits; interrupted,
 // it is simply called again. Only a poll that succeeds brings the host up again,
 // and ends the freeing if it comes in between.
 func ConfirmDown(ctx context.Context, c Cluster, host, reason string, o ConfirmOptions) (freed []string, err error) {
+	if reason == "" {
+		reason = trail.From(ctx).Reason
+	}
 	if strings.TrimSpace(reason) == "" {
 		return nil, fmt.Errorf("%w: cannot confirm that %.64q is down without a reason: say how you made sure", ErrInvalid, host)
 	}
@@ -81,6 +84,11 @@ func ConfirmDown(ctx context.Context, c Cluster, host, reason string, o ConfirmO
 			return freed, nil
 		}
 	}
+}
+
+// ConfirmDown is the function ConfirmDown for this hypervisor.
+func (h *Hypervisor) ConfirmDown(ctx context.Context, reason string, abandonDisks bool) (freed []string, err error) {
+	return ConfirmDown(ctx, h.c, h.id, reason, ConfirmOptions{AbandonDisks: abandonDisks})
 }
 
 // stillSilent returns an error unless the driver finds that nobody answers.

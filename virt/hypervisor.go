@@ -17,23 +17,23 @@ type Hypervisor struct {
 	name string
 }
 
-// HypervisorByRef finds a hypervisor by ID, name or unique key.
-func HypervisorByRef(ctx context.Context, c Cluster, ref string) (*Hypervisor, error) {
+// HypervisorOf finds a hypervisor by ID, name or unique key.
+func HypervisorOf(ctx context.Context, c Cluster, ref string) (*Hypervisor, error) {
 	n, err := find(ctx, c, ref, TypeHypervisor)
 	if err != nil {
 		return nil, err
 	}
-	return HypervisorOf(c, n), nil
+	return HypervisorFrom(c, n), nil
 }
 
-// HypervisorOf is the view of a node of type hv that the caller has read.
-func HypervisorOf(c Cluster, n *registry.Node) *Hypervisor {
+// HypervisorFrom is the view of a node of type hv that the caller has read.
+func HypervisorFrom(c Cluster, n *registry.Node) *Hypervisor {
 	return &Hypervisor{c: c, id: n.ID(), name: n.Name()}
 }
 
 // Hypervisors yields every hypervisor, ordered by ID.
 func Hypervisors(ctx context.Context, c Cluster) iter.Seq2[*Hypervisor, error] {
-	return each(ctx, c, registry.Query{Type: TypeHypervisor}, HypervisorOf)
+	return each(ctx, c, registry.Query{Type: TypeHypervisor}, HypervisorFrom)
 }
 
 // ID is the node's ID.
@@ -69,7 +69,7 @@ func (h *Hypervisor) Children(ctx context.Context) ([]*VirtualMachine, error) {
 	list := make([]*VirtualMachine, 0, len(children.Nodes))
 	for _, n := range children.Nodes {
 		if n.Type() == TypeVM {
-			list = append(list, VMOf(h.c, n))
+			list = append(list, VMFrom(h.c, n))
 		}
 	}
 	return list, nil

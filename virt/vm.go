@@ -42,17 +42,17 @@ func VM(ctx context.Context, c Cluster, ref string) (*VirtualMachine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return VMOf(c, n), nil
+	return VMFrom(c, n), nil
 }
 
-// VMOf is the view of a node of type vm that the caller has read.
-func VMOf(c Cluster, n *registry.Node) *VirtualMachine {
+// VMFrom is the view of a node of type vm that the caller has read.
+func VMFrom(c Cluster, n *registry.Node) *VirtualMachine {
 	return &VirtualMachine{c: c, id: n.ID(), name: n.Name()}
 }
 
 // VMs yields every VM, ordered by ID.
 func VMs(ctx context.Context, c Cluster) iter.Seq2[*VirtualMachine, error] {
-	return each(ctx, c, registry.Query{Type: TypeVM}, VMOf)
+	return each(ctx, c, registry.Query{Type: TypeVM}, VMFrom)
 }
 
 // find resolves a reference to a node of the type.
@@ -151,7 +151,7 @@ func (m *VirtualMachine) Parent(ctx context.Context) (*Hypervisor, error) {
 	if err := checkType(host, TypeHypervisor); err != nil {
 		return nil, err
 	}
-	return HypervisorOf(m.c, host), nil
+	return HypervisorFrom(m.c, host), nil
 }
 
 // Definition is what it ought to be, with nothing filled in.
