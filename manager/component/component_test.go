@@ -269,6 +269,11 @@ func TestUnusedMayBeIncomplete(t *testing.T) {
 	if _, problems := component.Decode(src, needy{}); len(problems) != 1 || problems[0].Key != "hgih" {
 		t.Errorf("got %q", problems)
 	}
+	src = one("x", "low=2")
+	src.Unused = true
+	if _, problems := component.Decode(src, needy{}); len(problems) != 0 {
+		t.Errorf("an incomplete config is validated: %q", problems)
+	}
 	src = one("x", "low=2", "uri=y")
 	src.Unused = true
 	if _, problems := component.Decode(src, needy{}); len(problems) != 2 || problems[1].Key != "low" {

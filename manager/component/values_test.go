@@ -80,6 +80,14 @@ func TestSuggest(t *testing.T) {
 	}
 }
 
+func TestSuggestDoesNotDependOnTheOrder(t *testing.T) {
+	for _, known := range [][]string{{"bat", "cat", "hat"}, {"hat", "cat", "bat"}, {"cat", "bat", "hat"}} {
+		if got := component.Suggest("xat", slices.Values(known)); got != "bat" {
+			t.Errorf("%v: got %q", known, got)
+		}
+	}
+}
+
 // Every word with one slip is recognised among words that are unlike it.
 func TestSuggestFindsOneSlip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
