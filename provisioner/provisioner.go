@@ -53,6 +53,7 @@ type Spec struct {
 // Class is what a node type means.
 type Class struct {
 	Help string // one line
+	Only string // the one node type that it is for; "" is any
 	// Validate returns why the definition is not one of the class; nil accepts
 	// any.
 	Validate func(registry.Document) error
@@ -66,6 +67,9 @@ type Class struct {
 	Columns []Column
 	Verbs   []string // the actions that make sense for it
 }
+
+// AnyClass accepts every definition and claims no keys: racks, switches, people.
+func AnyClass() Class { return Class{Help: "anything with a name; its definition is not checked"} }
 
 // Column is one column of a table of nodes.
 type Column struct {
