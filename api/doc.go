@@ -1,0 +1,17 @@
+// Package api is the management interface of a cluster: an HTTP handler over a
+// Manager, and its Go client. The command line uses nothing else.
+//
+//	client := api.NewClient("http://vagoth", api.InProcess(api.Handler(m)))
+//	for item, err := range client.Nodes(ctx, registry.Query{Type: "vm"}) { … }
+//
+// Whoever changes something says who and why in a trail (package trail), which
+// the client sends in headers and the handler puts into the context.
+//
+// # Why
+//
+// The command line opens the cluster inside its own process and still speaks
+// HTTP to it, without a socket, so that it cannot use anything that a daemon
+// elsewhere would not offer. Errors cross as a code of one table (see Codes),
+// from which come the status, the exit code and, in the client, the error that
+// errors.Is finds.
+package api

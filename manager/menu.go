@@ -1,0 +1,68 @@
+package manager
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/vagoth/vagoth/allocator"
+	"github.com/vagoth/vagoth/manager/component"
+	"github.com/vagoth/vagoth/monitor"
+	"github.com/vagoth/vagoth/provisioner"
+	"github.com/vagoth/vagoth/registry"
+	"github.com/vagoth/vagoth/scheduler"
+	"github.com/vagoth/vagoth/virt"
+)
+
+// Menu is every implementation that a vagoth.ini can name.
+type Menu struct {
+	Registry    map[string]component.Kind[registry.Deps, registry.Registry]
+	Scheduler   map[string]component.Kind[scheduler.Deps, scheduler.Scheduler]
+	Provisioner map[string]component.Kind[provisioner.Deps, provisioner.Provisioner]
+	Allocator   map[string]component.Kind[allocator.Deps, allocator.Allocator]
+	Monitor     map[string]component.Kind[monitor.Deps, monitor.Monitor]
+	Drivers     map[string]component.Kind[virt.DriverDeps, virt.Driver]
+
+	// Classes are what [node_types] maps types to, and Types is that section
+	// before the file adds to it or replaces a line.
+	Classes map[string]provisioner.Class
+	Types   map[string]string
+
+	// Actions are what [actions] names as built-in, and what jobs can do where
+	// that section is silent. They ask c for the open components when they run.
+	Actions func(c virt.Cluster) map[string]scheduler.Action
+	// Command makes the action of a line such as `notify = exec:/usr/bin/notify`.
+	Command func(name string, argv []string, timeout time.Duration) (scheduler.Action, error)
+
+	Defaults Defaults
+}
+
+// Defaults are the kinds that are used where the file is silent.
+type Defaults struct{ Registry, Scheduler, Provisioner, Allocator, Monitor string }
+
+// Entry is one component of a menu, for lists and manuals.
+type Entry struct {
+	Contract string // such as "registry", or "drivers"
+	Name     string
+	Default  bool
+	component.Describer
+}
+
+// Entries lists the menu, by contract in the order of vagoth.ini and then by
+// name.
+func (m Menu) Entries() []Entry {
+	var all []Entry
+	all = entries(all, "registry", m.Defaults.Registry, m.Registry)
+	all = entries(all, "scheduler", m.Defaults.Scheduler, m.Scheduler)
+	all = entries(all, "provisioner", m.Defaults.Provisioner, m.Provisioner)
+	all = entries(all, "allocator", m.Defaults.Allocator, m.Allocator)
+	all = entries(all, "monitor", m.Defaults.Monitor, m.Monitor)
+	return entries(all, "drivers", "", m.Drivers)
+}
+
+func entries[D, T any](all []Entry, contract, standard string, kinds map[string]component.Kind[D, T]) []Entry {
+	for _, name := range slices.Sorted(maps.Keys(kinds)) {
+		all = append(all, Entry{Contract: contract, Name: name, Default: name == standard, Describer: kinds[name]})
+	}
+	return all
+}

@@ -1,0 +1,151 @@
+package manager
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vagoth/vagoth/allocator"
+	"github.com/vagoth/vagoth/manager/component"
+	"github.com/vagoth/vagoth/manager/config"
+	"github.com/vagoth/vagoth/monitor"
+	"github.com/vagoth/vagoth/provisioner"
+	"github.com/vagoth/vagoth/registry"
+	"github.com/vagoth/vagoth/scheduler"
+	"github.com/vagoth/vagoth/virt"
+)
+
+// Top are the keys above the first section of a vagoth.ini.
+type Top struct {
+	Data           component.Path `ini:"data" help:"directory of stores and socket; relative to this file"`
+	CommandTimeout time.Duration  `ini:"command_timeout" help:"longest run of an action that is a command" min:"1s"`
+}
+
+// TopDefaults are the keys above the first section where the file is silent.
+func TopDefaults() Top { return Top{Data: "vagoth-data", CommandTimeout: 10 * time.Minute} }
+
+// Settings is a valid vagoth.ini, decoded, with nothing open yet.
+type Settings struct {
+	File    string
+	Data    string // the data directory
+	Choices []Chosen
+
+	registry    config.Choice[registry.Deps, registry.Registry]
+	scheduler   config.Choice[scheduler.Deps, scheduler.Scheduler]
+	provisioner config.Choice[provisioner.Deps, provisioner.Provisioner]
+	allocator   config.Choice[allocator.Deps, allocator.Allocator]
+	monitor     config.Choice[monitor.Deps, monitor.Monitor]
+	drivers     []config.Instance[virt.DriverDeps, virt.Driver]
+	types       map[string]provisioner.Class
+	commands    map[string]scheduler.Action // actions that replace or add to the menu's
+	aliases     map[string]string           // action to built-in
+	builtin     func(virt.Cluster) map[string]scheduler.Action
+}
+
+// Chosen is one decision of the file.
+type Chosen struct{ Section, Kind string }
+
+// Read checks the file against the menu. Its error is a *config.Error with
+// everything that is wrong; nothing has been opened.
+func Read(f *config.File, menu Menu) (*Settings, error) {
+	top := config.Section(f, "", TopDefaults())
+	s := &Settings{
+		File:        f.Name(),
+		Data:        string(top.Data),
+		registry:    config.Select(f, "registry", menu.Defaults.Registry, menu.Registry),
+		scheduler:   config.Select(f, "scheduler", menu.Defaults.Scheduler, menu.Scheduler),
+		provisioner: config.Select(f, "provisioner", menu.Defaults.Provisioner, menu.Provisioner),
+		allocator:   config.Select(f, "allocator", menu.Defaults.Allocator, menu.Allocator),
+		monitor:     config.Select(f, "monitor", menu.Defaults.Monitor, menu.Monitor),
+		drivers:     config.Instances(f, "drivers", "", menu.Drivers),
+		builtin:     menu.Actions,
+	}
+	if !filepath.IsAbs(s.Data) {
+		s.Data = filepath.Join(f.Dir(), s.Data)
+	}
+	s.readTypes(f, menu)
+	s.readActions(f, menu, top.CommandTimeout)
+	if err := f.Err(); err != nil {
+		return nil, err
+	}
+	s.Choices = []Chosen{
+		{"registry", s.registry.Kind}, {"scheduler", s.scheduler.Kind}, {"provisioner", s.provisioner.Kind},
+		{"allocator", s.allocator.Kind}, {"monitor", s.monitor.Kind},
+	}
+	for _, d := range s.drivers {
+		s.Choices = append(s.Choices, Chosen{"drivers." + d.Name, d.Kind})
+	}
+	return s, nil
+}
+
+func (s *Settings) readTypes(f *config.File, menu Menu) {
+	s.types = map[string]provisioner.Class{}
+	names := maps.Clone(menu.Types)
+	for _, e := range f.Entries("node_types") {
+		if err := registry.CheckName(e.Key); err != nil {
+			f.ReportAt("node_types", e, fmt.Sprintf("%q cannot be a node type: %s", e.Key, err), "")
+			continue
+		}
+		class, ok := menu.Classes[e.Value]
+		switch {
+		case !ok:
+			f.ReportAt("node_types", e, fmt.Sprintf("%s: there is no class %q", e.Key, e.Value), choices(e.Value, menu.Classes))
+			continue
+		case class.Only != "" && class.Only != e.Key:
+			f.ReportAt("node_types", e, fmt.Sprintf("%s: the class %s is for the type %s alone", e.Key, e.Value, class.Only), "")
+			continue
+		}
+		names[e.Key] = e.Value
+	}
+	for typ, class := range names {
+		s.types[typ] = menu.Classes[class]
+	}
+}
+
+func (s *Settings) readActions(f *config.File, menu Menu, timeout time.Duration) {
+	s.commands, s.aliases = map[string]scheduler.Action{}, map[string]string{}
+	known := menu.Actions(nil)
+	for _, e := range f.Entries("actions") {
+		command, isCommand := strings.CutPrefix(e.Value, "exec:")
+		_, isBuiltin := known[e.Value]
+		switch err := registry.CheckName(e.Key); {
+		case err != nil:
+			f.ReportAt("actions", e, fmt.Sprintf("%q cannot be an action's name: %s", e.Key, err), "")
+		case isBuiltin:
+			s.aliases[e.Key] = e.Value
+		case !isCommand:
+			f.ReportAt("actions", e, fmt.Sprintf("%s: %q is neither a built-in action nor exec:/path/of/a/program", e.Key, e.Value), choices(e.Value, known))
+		default:
+			a, err := menu.Command(e.Key, strings.Fields(command), timeout)
+			if err != nil {
+				f.ReportAt("actions", e, fmt.Sprintf("%s: %s", e.Key, err), "")
+				continue
+			}
+			s.commands[e.Key] = a
+		}
+	}
+}
+
+// actions joins the menu's actions with the file's.
+func (s *Settings) actions(c virt.Cluster) map[string]scheduler.Action {
+	builtin := s.builtin(c)
+	all := maps.Clone(builtin)
+	for name, of := range s.aliases {
+		a := builtin[of]
+		a.Name = name
+		all[name] = a
+	}
+	maps.Copy(all, s.commands)
+	return all
+}
+
+func choices[V any](word string, of map[string]V) string {
+	all := "there are " + strings.Join(slices.Sorted(maps.Keys(of)), ", ")
+	if s := component.DidYouMean(word, maps.Keys(of)); s != "" {
+		return s + " " + all
+	}
+	return all
+}
