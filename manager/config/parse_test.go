@@ -115,7 +115,7 @@ func TestParse(t *testing.T) {
 		{"NUL", "a = b\x00c\nd = e\n", "/d=e\n", "v.ini:1: the line contains a NUL (remove it)\n"},
 		{"NUL in a comment", "; \x00\n", "", "v.ini:1: the line contains a NUL (remove it)\n"},
 		{"not UTF-8", "d = e\na = \xff\n", "/d=e\n", "v.ini:2: the line is not valid UTF-8 (save the file as UTF-8)\n"},
-		{"UTF-16", "\xff\xfea\x00", "", "v.ini:1: the file is UTF-16 (save it as UTF-8)\n"},
+		{"UTF-16", "\xff\xfea\x00", "", "v.ini: the file is UTF-16 (save it as UTF-8)\n"},
 		{"carriage return", "a = b\rc = d\n", "", "v.ini:1: the line contains a carriage return (end lines with a line feed)\n"},
 		{"escape", "a = \x1b[31m\n", "", "v.ini:1: the line contains the control character U+001B (remove it)\n"},
 		{"right to left", "a = \u202eb\n", "", "v.ini:1: the line contains the invisible character U+202E (remove it)\n"},

@@ -45,7 +45,7 @@ func scanDocument(file string, data []byte) *scan {
 		s.refuse(0, "", "", fmt.Sprintf("the file is larger than %s", component.Size(maxFile)), "")
 		return s
 	case bytes.HasPrefix(data, []byte("\xff\xfe")), bytes.HasPrefix(data, []byte("\xfe\xff")):
-		s.refuse(1, "", "", "the file is UTF-16", "save it as UTF-8")
+		s.refuse(0, "", "", "the file is UTF-16", "save it as UTF-8")
 		return s
 	}
 	number := 0
