@@ -4,8 +4,6 @@ import (
 	"fmt"
 
 	gomemdb "github.com/hashicorp/go-memdb"
-
-	"github.com/vagoth/vagoth/registry"
 )
 
 // applied writes a layer over base into the tables and returns the state that
@@ -32,14 +30,7 @@ func applied(db *gomemdb.MemDB, base *state, l *layer, rev uint64) *state {
 		}
 		p.change(e)
 	}
-	for a, posting := range p.changed {
-		switch {
-		case posting.n > 0:
-			must(txn.Insert(postingsTable, &postingRow{key: a.row(), posting: *posting}))
-		case base.posting(a) != nil:
-			must(txn.Delete(postingsTable, &postingRow{key: a.row()}))
-		}
-	}
+	must(p.write(txn))
 	for parent, rev := range l.edges {
 		switch {
 		case rev > 0:
@@ -84,6 +75,23 @@ func (p *postings) get(a attr) *posting {
 	return t
 }
 
+// write puts the changed postings into the tables.
+func (p *postings) write(txn *gomemdb.Txn) error {
+	for a, posting := range p.changed {
+		row := &postingRow{key: a.row(), posting: *posting}
+		if posting.n > 0 {
+			if err := txn.Insert(postingsTable, row); err != nil {
+				return err
+			}
+		} else if p.base.posting(a) != nil {
+			if err := txn.Delete(postingsTable, row); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func (p *postings) change(e entry) {
 	if e.before != nil {
 		attrs(e.before, func(a attr) {
@@ -95,10 +103,4 @@ func (p *postings) change(e entry) {
 	if e.after != nil {
 		attrs(e.after, func(a attr) { p.get(a).set(p.edit, e.after) })
 	}
-}
-
-// load puts nodes of a snapshot into empty tables, many at a time.
-func load(txn *gomemdb.Txn, p *postings, n *registry.Node) error {
-	p.change(entry{after: n})
-	return txn.Insert(nodesTable, n)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 	"unique"
 
@@ -28,10 +29,11 @@ const (
 
 // The operations in a commit.
 const (
-	opPut        = 'P' // a node
+	opPut        = 'P' // length, node
 	opDelete     = 'D' // its ID; its blobs go with it
 	opPutBlob    = 'b' // ID, key, data
 	opDeleteBlob = 'x' // ID, key
+	opEdge       = 'e' // ID of a parent whose edge revision becomes the commit's
 )
 
 // header is what a recHeader says.
@@ -287,9 +289,12 @@ func (d *decoder) operation() operation {
 	o := operation{op: d.byte()}
 	switch o.op {
 	case opPut:
-		o.node = d.node()
+		// A copy, so that the node does not pin what else the commit wrote.
+		part := &decoder{s: strings.Clone(d.string())}
+		o.node = part.node()
 		o.id = o.node.ID()
-	case opDelete:
+		d.bad = d.bad || part.end() != nil
+	case opDelete, opEdge:
 		o.id = d.string()
 	case opPutBlob:
 		o.id, o.key, o.data = d.string(), d.string(), d.string()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/trail"
@@ -121,20 +123,22 @@ func (db *DB) run(ctx context.Context, origin trail.Trail, fn func(registry.Tx) 
 	return nil, err
 }
 
-// committed is what the transaction changed, in the order of first touch.
+// committed is what the transaction changed: first what was deleted, then the
+// rest, each ordered by ID. The order does not depend on how the function went
+// about it, so that replaying the record gives the same.
 func (t *tx) committed() []registry.Change {
+	slices.SortFunc(t.changes, func(a, b *change) int { return strings.Compare(a.id, b.id) })
 	changes := make([]registry.Change, 0, len(t.changes))
 	for _, c := range t.changes {
-		switch {
-		case c.before == nil && c.after == nil:
-		case c.before == nil:
-			changes = append(changes, registry.Change{Kind: registry.Created, After: c.after, Revision: t.rev})
-		case c.after == nil:
+		if c.before != nil && (c.after == nil || c.again) {
 			changes = append(changes, registry.Change{Kind: registry.Deleted, Before: c.before, Revision: t.rev})
-		case c.again:
-			changes = append(changes,
-				registry.Change{Kind: registry.Deleted, Before: c.before, Revision: t.rev},
-				registry.Change{Kind: registry.Created, After: c.after, Revision: t.rev})
+		}
+	}
+	for _, c := range t.changes {
+		switch {
+		case c.after == nil:
+		case c.before == nil || c.again:
+			changes = append(changes, registry.Change{Kind: registry.Created, After: c.after, Revision: t.rev})
 		default:
 			changes = append(changes, registry.Change{Kind: registry.Updated, Before: c.before, After: c.after, Revision: t.rev})
 		}
@@ -142,11 +146,11 @@ func (t *tx) committed() []registry.Change {
 	return changes
 }
 
-// encode makes the transaction's record.
+// encode makes the transaction's record, once its changes are in order.
 func (t *tx) encode() []byte {
 	size := 16
 	for _, c := range t.changes {
-		size += 1 + len(c.encoded) + len(c.id) + 8
+		size += len(c.encoded) + len(c.id) + 8
 	}
 	for _, o := range t.blobs {
 		size += len(o.id) + len(o.key) + len(o.data) + 16
@@ -157,8 +161,11 @@ func (t *tx) encode() []byte {
 		if c.before != nil && (c.after == nil || c.again) {
 			b = appendString(append(b, opDelete), c.id)
 		}
+	}
+	for _, c := range t.changes {
 		if c.after != nil {
-			b = append(append(b, opPut), c.encoded...)
+			b = binary.AppendUvarint(append(b, opPut), uint64(len(c.encoded)))
+			b = append(b, c.encoded...)
 		}
 	}
 	for _, o := range t.blobs {
@@ -167,7 +174,38 @@ func (t *tx) encode() []byte {
 			b = appendString(b, o.data)
 		}
 	}
+	for _, parent := range t.idle() {
+		b = appendString(append(b, opEdge), parent)
+	}
 	return b
+}
+
+// idle returns the parents whose edge revision moved although, over the whole
+// Update, nothing about their children changed. Replaying the record would not
+// find them.
+func (t *tx) idle() []string {
+	found := map[string]bool{}
+	for _, c := range t.changes {
+		from, to := "", ""
+		if c.before != nil {
+			from = c.before.Parent()
+		}
+		if c.after != nil {
+			to = c.after.Parent()
+		}
+		redefined := c.before != nil && c.after != nil && c.before.Definition() != c.after.Definition()
+		if from != to || c.again || redefined {
+			found[from], found[to] = true, true
+		}
+	}
+	var idle []string
+	for _, parent := range t.bumped {
+		if !found[parent] && t.top.edges[parent] == t.rev {
+			idle = append(idle, parent)
+			found[parent] = true
+		}
+	}
+	return idle
 }
 
 // wait returns the outcome of b. Of those that wait one syncs for all.

@@ -30,6 +30,7 @@ type tx struct {
 
 	changes []*change
 	blobs   []operation
+	bumped  []string // parents whose edge revision moved
 	undo    []func()
 	ended   bool
 }
@@ -297,18 +298,14 @@ func (t *tx) standing(old, node *registry.Node) error {
 // account returns the Update's change of the node as it is with this write, and
 // refuses what exceeds the limits of an Update. It changes nothing.
 func (t *tx) account(old, node *registry.Node, key string, blob *operation) (*change, error) {
-	c := &change{before: old}
+	c := t.joined(old, node)
 	touched, size := 0, 0
 	for _, other := range t.changes {
-		if other.id == idOf(old, node) {
-			*c = *other
-			continue
+		if other.id != c.id {
+			touched += other.touched
+			size += other.size()
 		}
-		touched += other.touched
-		size += other.size()
 	}
-	c.id, c.after, c.encoded = idOf(old, node), node, nil
-	c.again = c.again || old == nil && c.before != nil
 	if node != nil {
 		var err error
 		if c.encoded, err = appendNode(make([]byte, 0, 256), node, node.Blobs()); err != nil {
@@ -332,6 +329,22 @@ func (t *tx) account(old, node *registry.Node, key string, blob *operation) (*ch
 		return nil, &registry.LimitError{What: "update", Unit: "bytes", Got: size, Max: registry.MaxUpdate}
 	}
 	return c, nil
+}
+
+// joined is the change from old to node, joined with what the transaction did to
+// the node before.
+func (t *tx) joined(old, node *registry.Node) *change {
+	c := &change{before: old}
+	id := idOf(old, node)
+	for _, earlier := range t.changes {
+		if earlier.id == id {
+			*c = *earlier
+			break
+		}
+	}
+	c.id, c.after, c.encoded = id, node, nil
+	c.again = c.again || old == nil && c.before != nil
+	return c
 }
 
 func idOf(old, node *registry.Node) string {
@@ -429,17 +442,22 @@ func (t *tx) applyEdges(old, node *registry.Node) {
 	}
 	if from == to {
 		if to != "" && old.Definition() != node.Definition() {
-			put(t, t.top.edges, to, t.rev)
+			t.bump(to)
 		}
 		return
 	}
 	for _, p := range []string{from, to} {
 		if p != "" {
-			put(t, t.top.edges, p, t.rev)
+			t.bump(p)
 			kids := t.top.kids[p]
 			put(t, t.top.kids, p, append(kids[:len(kids):len(kids)], idOf(old, node)))
 		}
 	}
+}
+
+func (t *tx) bump(parent string) {
+	put(t, t.top.edges, parent, t.rev)
+	t.bumped = append(t.bumped, parent)
 }
 
 // put sets m[k] and remembers how to take it back.

@@ -1,0 +1,178 @@
+package memdb
+
+import (
+	"fmt"
+	"strings"
+
+	gomemdb "github.com/hashicorp/go-memdb"
+
+	"github.com/vagoth/vagoth/registry"
+)
+
+// loader fills an empty store from a snapshot and the records after it.
+type loader struct {
+	db   *DB
+	txn  *gomemdb.Txn // while a snapshot is being read
+	post *postings
+	want header // of the snapshot
+	got  header
+
+	base  *state // once the snapshot has been read
+	layer *layer
+	count int // commits in the layer
+	rev   uint64
+}
+
+// replayed is how many commits are applied at a time.
+const replayed = 4096
+
+func newLoader(db *DB) *loader { return &loader{db: db} }
+
+// snapshot takes one record of a snapshot.
+func (l *loader) snapshot(rec []byte) error {
+	d, kind := record(string(rec))
+	if l.txn == nil && kind != recHeader || l.base != nil {
+		return fmt.Errorf("a snapshot's record of kind %q stands outside of it: %w", kind, registry.ErrCorrupt)
+	}
+	switch kind {
+	case recHeader:
+		l.want = d.header()
+		if err := d.end(); err != nil {
+			return err
+		}
+		l.got = header{store: l.want.store, rev: l.want.rev}
+		l.txn = l.db.tables.Txn(true)
+		l.post = &postings{base: newState(l.db.tables, 0), edit: new(edit), changed: map[attr]*posting{}}
+	case recNode:
+		n := d.node()
+		if err := d.end(); err != nil {
+			return err
+		}
+		l.got.nodes++
+		l.post.change(entry{after: n})
+		return l.txn.Insert(nodesTable, n)
+	case recEdge:
+		row := &edgeRow{parent: d.string(), rev: d.uint()}
+		l.got.edges++
+		if err := d.end(); err != nil {
+			return err
+		}
+		return l.txn.Insert(edgesTable, row)
+	case recBlob:
+		row := &blobRow{key: blobKey(d.string(), d.string()), data: []byte(d.string())}
+		l.got.blobs++
+		if err := d.end(); err != nil {
+			return err
+		}
+		return l.txn.Insert(blobsTable, row)
+	case recEnd:
+		if l.got != l.want {
+			return fmt.Errorf("the snapshot has %d nodes, %d edges and %d blobs instead of %d, %d and %d: %w",
+				l.got.nodes, l.got.edges, l.got.blobs, l.want.nodes, l.want.edges, l.want.blobs, registry.ErrCorrupt)
+		}
+		return l.endSnapshot()
+	default:
+		return fmt.Errorf("a snapshot's record has the kind %q: %w", kind, errRecord)
+	}
+	return nil
+}
+
+func (l *loader) endSnapshot() error {
+	if err := l.post.write(l.txn); err != nil {
+		return err
+	}
+	l.txn.Commit()
+	l.txn, l.post = nil, nil
+	l.begin(l.want)
+	return nil
+}
+
+// begin makes the store ready for commits after h.
+func (l *loader) begin(h header) {
+	l.db.store, l.rev = h.store, h.rev
+	l.db.history.before = h.rev
+	l.base, l.layer = newState(l.db.tables, h.rev), newLayer()
+}
+
+// entry takes one record of the journal.
+func (l *loader) entry(rec []byte) error {
+	d, kind := record(string(rec))
+	switch {
+	case kind == recHeader && l.base == nil:
+		h := d.header()
+		if err := d.end(); err != nil {
+			return err
+		}
+		l.begin(h)
+		return nil
+	case kind != recCommit:
+		return fmt.Errorf("the journal holds a record of kind %q: %w", kind, errRecord)
+	case l.base == nil:
+		return fmt.Errorf("the journal begins with a commit, its header is missing: %w", registry.ErrCorrupt)
+	}
+	rev, ops := d.commit()
+	if err := d.end(); err != nil {
+		return err
+	}
+	if rev <= l.rev {
+		if rev <= l.want.rev {
+			return nil // the snapshot holds it
+		}
+		return fmt.Errorf("commit %d follows commit %d: %w", rev, l.rev, registry.ErrCorrupt)
+	}
+	return l.commit(rev, ops)
+}
+
+func (l *loader) commit(rev uint64, ops []operation) error {
+	t := &tx{stack: stack{base: l.base, top: l.layer}, rev: rev}
+	for _, o := range ops {
+		old := t.node(o.id)
+		if old == nil && o.op != opPut {
+			return fmt.Errorf("commit %d changes node %q, which does not exist: %w", rev, o.id, registry.ErrCorrupt)
+		}
+		switch o.op {
+		case opPut:
+			t.record(t.joined(old, o.node))
+			t.apply(old, o.node, nil)
+		case opDelete:
+			t.record(t.joined(old, nil))
+			t.apply(old, nil, nil)
+		case opEdge:
+			t.bump(o.id)
+		default:
+			o.data = strings.Clone(o.data) // not to pin the whole record
+			t.apply(old, old, &o)
+		}
+	}
+	for _, parent := range t.bumped {
+		if t.node(parent) == nil { // its last child left, then it was deleted
+			put(t, t.top.edges, parent, 0)
+		}
+	}
+	changes := t.committed()
+	l.db.history.add(&commit{rev: rev, changes: changes, cost: costOf(changes)})
+	l.rev = rev
+	if l.count++; l.count >= replayed {
+		l.flush()
+	}
+	return nil
+}
+
+func (l *loader) flush() {
+	l.base = applied(l.db.tables, l.base, l.layer, l.rev)
+	l.layer, l.count = newLayer(), 0
+}
+
+// end publishes what was loaded. It reports whether there was anything.
+func (l *loader) end() (bool, error) {
+	if l.txn != nil {
+		l.txn.Abort()
+		return false, fmt.Errorf("the snapshot has no end: %w", registry.ErrCorrupt)
+	}
+	if l.base == nil {
+		return false, nil
+	}
+	l.flush()
+	l.db.publish(l.rev)
+	return true, nil
+}
