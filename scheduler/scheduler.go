@@ -88,8 +88,11 @@ type Action struct {
 	Help    string        // one line
 	Params  []Param       // all it takes; others are refused at submission
 	Timeout time.Duration // of one attempt, where the job names none; 0 is none
-	Urgent  bool          // its jobs are urgent unless they say otherwise
-	Run     Handler
+	Urgent  bool          // its jobs are urgent
+	// Superseded actions lose their sense when an urgent job of their queue
+	// overtakes them, as a start that waits does by a stop: they are cancelled.
+	Superseded bool
+	Run        Handler
 }
 
 // ParamType is the JSON type of a parameter.

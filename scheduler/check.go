@@ -1,0 +1,373 @@
+package scheduler
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/vagoth/vagoth/manager/component"
+	"github.com/vagoth/vagoth/registry"
+	"github.com/vagoth/vagoth/trail"
+)
+
+// Limits that every scheduler keeps.
+const (
+	MaxJobs     = 10_000 // of a package
+	MaxAfter    = 1_000  // dependencies of a job
+	MaxAttempts = 1_000
+	MaxLimits   = 16
+	MaxKey      = 255 // bytes of an idempotency key
+	MaxParams   = 64 << 10
+)
+
+// maxProblems bounds how many problems of one package are listed.
+const maxProblems = 50
+
+// CheckError is an ErrInvalid: all that is wrong with a package.
+type CheckError struct{ Problems []string }
+
+func (e *CheckError) Error() string {
+	if len(e.Problems) == 1 {
+		return "the package is refused: " + e.Problems[0]
+	}
+	return fmt.Sprintf("the package is refused for %d problems:\n  %s", len(e.Problems), strings.Join(e.Problems, "\n  "))
+}
+
+// Is makes the error an ErrInvalid.
+func (e *CheckError) Is(target error) bool { return target == ErrInvalid }
+
+// Resolve returns p as a scheduler keeps it: with IDs for the package and its
+// jobs, dependencies by ID only, the trail t where a job has none, and the
+// action's timeout and urgency where the job says nothing. It copies what it
+// changes. p has passed Check.
+func Resolve(actions map[string]Action, p Package, t trail.Trail) Package {
+	if p.ID == "" {
+		p.ID = newID()
+	}
+	p.Jobs = slices.Clone(p.Jobs)
+	for i := range p.Jobs {
+		j := &p.Jobs[i]
+		if j.ID == "" {
+			j.ID = newID()
+		}
+		if j.Trail == (trail.Trail{}) {
+			j.Trail = t
+		}
+		j.Trail.Transaction = orElse(j.Trail.Transaction, t.Transaction)
+		j.Trail.Source = orElse(j.Trail.Source, t.Source)
+		a := actions[j.Action]
+		if j.Timeout == 0 {
+			j.Timeout = a.Timeout
+		}
+		j.Urgent = j.Urgent || a.Urgent
+	}
+	for i := range p.Jobs {
+		j := &p.Jobs[i]
+		j.After = slices.Clone(j.After)
+		for k := range j.After {
+			if d := &j.After[k]; d.Index != nil {
+				*d = Dependency{ID: p.Jobs[*d.Index].ID, Accept: d.Accept}
+			}
+		}
+	}
+	return p
+}
+
+// newID is unique and sorts by time.
+func newID() string {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return uuid.NewString()
+	}
+	return id.String()
+}
+
+func orElse(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
+
+// Check returns a *CheckError with everything that is wrong with p on its own.
+// Whether a dependency on an earlier job exists is for the scheduler to find
+// out.
+func Check(actions map[string]Action, p Package) error {
+	c := checker{actions: actions, ids: map[string]int{}, keys: map[[2]string]int{}}
+	if p.ID != "" {
+		if err := registry.CheckName(p.ID); err != nil {
+			c.add("the package's ID: %v", err)
+		}
+	}
+	switch {
+	case len(p.Jobs) == 0:
+		c.add("it has no jobs")
+	case len(p.Jobs) > MaxJobs:
+		c.add("it has %d jobs, at most %d are taken at once", len(p.Jobs), MaxJobs)
+		return &CheckError{c.problems}
+	}
+	for i := range p.Jobs {
+		if id := p.Jobs[i].ID; id != "" {
+			if first, ok := c.ids[id]; ok {
+				c.add("job %d: its ID %q is that of job %d too", i, id, first)
+			}
+			c.ids[id] = i
+		}
+	}
+	for i := range p.Jobs {
+		c.job(i, &p.Jobs[i], len(p.Jobs))
+	}
+	if len(c.problems) == 0 {
+		c.cycle(p.Jobs)
+	}
+	if len(c.problems) == 0 {
+		return nil
+	}
+	if more := len(c.problems) - maxProblems; more > 0 {
+		c.problems = append(c.problems[:maxProblems], fmt.Sprintf("… and %d more", more))
+	}
+	return &CheckError{c.problems}
+}
+
+type checker struct {
+	actions  map[string]Action
+	ids      map[string]int
+	keys     map[[2]string]int
+	problems []string
+}
+
+func (c *checker) add(format string, args ...any) {
+	c.problems = append(c.problems, fmt.Sprintf(format, args...))
+}
+
+func (c *checker) job(i int, j *Job, n int) {
+	at := fmt.Sprintf("job %d", i)
+	name := func(what, s string) {
+		if err := registry.CheckName(s); err != nil {
+			c.add("%s: %s: %v", at, what, err)
+		}
+	}
+	if j.ID != "" {
+		name("its ID", j.ID)
+	}
+	if err := registry.CheckKey(j.Queue); err != nil {
+		c.add("%s: its queue: %v", at, err)
+	}
+	a, ok := c.actions[j.Action]
+	if ok {
+		at = fmt.Sprintf("job %d (%s)", i, j.Action)
+		c.params(at, a, j.Params)
+	} else {
+		hint := component.DidYouMean(j.Action, maps.Keys(c.actions))
+		if hint == "" {
+			hint = "known are " + strings.Join(slices.Sorted(maps.Keys(c.actions)), ", ")
+		}
+		c.add("%s: there is no action %.64q (%s)", at, j.Action, hint)
+	}
+	c.after(at, i, j, n)
+	if j.Timeout < 0 {
+		c.add("%s: its timeout %s is negative", at, j.Timeout)
+	}
+	r := j.Retry
+	if r.Attempts < 0 || r.Attempts > MaxAttempts {
+		c.add("%s: %d attempts: use 1 to %d", at, r.Attempts, MaxAttempts)
+	}
+	if r.Backoff < 0 || r.Max < 0 {
+		c.add("%s: a backoff is negative", at)
+	}
+	if len(j.Limits) > MaxLimits {
+		c.add("%s: it takes %d limits, at most %d are allowed", at, len(j.Limits), MaxLimits)
+	}
+	for _, l := range j.Limits {
+		if err := registry.CheckKey(l); err != nil {
+			c.add("%s: its limit: %v", at, err)
+		}
+	}
+	if err := j.Trail.Validate(); err != nil {
+		c.add("%s: %v", at, err)
+	}
+	if j.Key != "" {
+		if err := checkIdempotency(j.Key); err != nil {
+			c.add("%s: its idempotency key: %v", at, err)
+		}
+		k := [2]string{j.Trail.Source, j.Key}
+		if first, ok := c.keys[k]; ok {
+			c.add("%s: its idempotency key is that of job %d too", at, first)
+		}
+		c.keys[k] = i
+	}
+}
+
+func checkIdempotency(key string) error {
+	if len(key) > MaxKey {
+		return fmt.Errorf("it has %d bytes, at most %d are allowed", len(key), MaxKey)
+	}
+	return registry.CheckTag("key", key)
+}
+
+func (c *checker) after(at string, i int, j *Job, n int) {
+	if len(j.After) > MaxAfter {
+		c.add("%s: it has %d dependencies, at most %d are allowed", at, len(j.After), MaxAfter)
+		return
+	}
+	for _, d := range j.After {
+		switch {
+		case d.Index != nil && d.ID != "":
+			c.add("%s: a dependency names a job by ID or by index, not both", at)
+		case d.Index != nil && (*d.Index < 0 || *d.Index >= n):
+			c.add("%s: it depends on job %d, and the package has jobs 0 to %d", at, *d.Index, n-1)
+		case d.Index != nil && *d.Index == i, d.ID != "" && d.ID == j.ID:
+			c.add("%s: it depends on itself", at)
+		case d.Index == nil:
+			if err := registry.CheckName(d.ID); err != nil {
+				c.add("%s: the ID of a dependency: %v", at, err)
+			}
+		}
+		for _, s := range d.Accept {
+			if !s.Ended() {
+				c.add("%s: a dependency accepts %.32q, which is no end: use succeeded, failed, cancelled or expired", at, s)
+			}
+		}
+	}
+}
+
+// params checks what is given against what the action takes.
+func (c *checker) params(at string, a Action, doc registry.Document) {
+	if doc.Len() > MaxParams {
+		c.add("%s: its parameters have %d bytes, at most %d are allowed", at, doc.Len(), MaxParams)
+		return
+	}
+	given, err := doc.Map()
+	if err != nil {
+		c.add("%s: its parameters: %v", at, err)
+		return
+	}
+	known := make([]string, 0, len(a.Params))
+	for _, p := range a.Params {
+		known = append(known, p.Name)
+		v, ok := given[p.Name]
+		delete(given, p.Name)
+		switch {
+		case !ok && p.Required:
+			c.add("%s: the parameter %q (%s) is missing", at, p.Name, p.Type)
+		case ok:
+			if err := p.Type.check(v); err != nil {
+				c.add("%s: the parameter %q %v", at, p.Name, err)
+			} else if s, text := v.(string); text && s == "" && p.Required {
+				c.add("%s: the parameter %q is empty", at, p.Name)
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		hint := component.DidYouMean(name, slices.Values(known))
+		if hint == "" {
+			hint = "it takes " + orElse(strings.Join(known, ", "), "none")
+		}
+		c.add("%s: unknown parameter %.64q (%s)", at, name, hint)
+	}
+}
+
+func (t ParamType) check(v any) error {
+	ok := false
+	switch x := v.(type) {
+	case string:
+		ok = t == String
+		if t == Duration {
+			if d, err := time.ParseDuration(x); err != nil || d < 0 {
+				return fmt.Errorf(`must be a duration such as "30s", not %.32q`, x)
+			}
+			ok = true
+		}
+	case json.Number:
+		_, err := x.Int64()
+		ok = t == Number || t == Integer && err == nil
+	case bool:
+		ok = t == Boolean
+	case map[string]any:
+		ok = t == Object
+	case []any:
+		ok = t == Array
+	}
+	if !ok {
+		return fmt.Errorf("must be of type %s, not %s", t, jsonType(v))
+	}
+	return nil
+}
+
+func jsonType(v any) string {
+	switch v.(type) {
+	case nil:
+		return "null"
+	case string:
+		return "string"
+	case json.Number:
+		return "number"
+	case bool:
+		return "boolean"
+	case []any:
+		return "array"
+	}
+	return "object"
+}
+
+// cycle finds a circle of dependencies within the package. A job that was
+// submitted earlier cannot depend on one of these.
+func (c *checker) cycle(jobs []Job) {
+	const (
+		fresh = iota
+		open
+		done
+	)
+	state := make([]uint8, len(jobs))
+	next := make([]int, len(jobs)) // the dependency to look at next
+	var path []int
+	for start := range jobs {
+		if state[start] != fresh {
+			continue
+		}
+		path = append(path[:0], start)
+		state[start] = open
+		for len(path) > 0 {
+			i := path[len(path)-1]
+			if next[i] == len(jobs[i].After) {
+				state[i] = done
+				path = path[:len(path)-1]
+				continue
+			}
+			d := jobs[i].After[next[i]]
+			next[i]++
+			to, inside := c.ids[d.ID]
+			if d.Index != nil {
+				to, inside = *d.Index, true
+			}
+			switch {
+			case !inside || state[to] == done:
+			case state[to] == open:
+				c.add("%s", circle(path[slices.Index(path, to):]))
+				return
+			default:
+				state[to] = open
+				path = append(path, to)
+			}
+		}
+	}
+}
+
+func circle(path []int) string {
+	var b strings.Builder
+	b.WriteString("jobs wait for each other: ")
+	for n, i := range path {
+		if n == 10 {
+			b.WriteString("… → ")
+			break
+		}
+		fmt.Fprintf(&b, "%d → ", i)
+	}
+	fmt.Fprintf(&b, "%d", path[0])
+	return b.String()
+}
