@@ -1,7 +1,6 @@
 package manager
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -40,29 +39,15 @@ type Menu struct {
 // Defaults are the kinds that are used where the file is silent.
 type Defaults struct{ Registry, Scheduler, Provisioner, Allocator, Monitor string }
 
-// Entry is one component of a menu, for lists and manuals.
-type Entry struct {
-	Contract string // such as "registry", or "drivers"
-	Name     string
-	Default  bool
-	component.Describer
-}
-
-// Entries lists the menu, by contract in the order of vagoth.ini and then by
-// name.
-func (m Menu) Entries() []Entry {
-	var all []Entry
-	all = entries(all, "registry", m.Defaults.Registry, m.Registry)
-	all = entries(all, "scheduler", m.Defaults.Scheduler, m.Scheduler)
-	all = entries(all, "provisioner", m.Defaults.Provisioner, m.Provisioner)
-	all = entries(all, "allocator", m.Defaults.Allocator, m.Allocator)
-	all = entries(all, "monitor", m.Defaults.Monitor, m.Monitor)
-	return entries(all, "drivers", "", m.Drivers)
-}
-
-func entries[D, T any](all []Entry, contract, standard string, kinds map[string]component.Kind[D, T]) []Entry {
-	for _, name := range slices.Sorted(maps.Keys(kinds)) {
-		all = append(all, Entry{Contract: contract, Name: name, Default: name == standard, Describer: kinds[name]})
-	}
-	return all
+// Entries lists the menu, by contract in the order of vagoth.ini, the default
+// kind first.
+func (m Menu) Entries() []component.Component {
+	return slices.Concat(
+		component.List("registry", m.Defaults.Registry, m.Registry),
+		component.List("scheduler", m.Defaults.Scheduler, m.Scheduler),
+		component.List("provisioner", m.Defaults.Provisioner, m.Provisioner),
+		component.List("allocator", m.Defaults.Allocator, m.Allocator),
+		component.List("monitor", m.Defaults.Monitor, m.Monitor),
+		component.List("drivers", "", m.Drivers),
+	)
 }
