@@ -61,6 +61,7 @@ func awaitState(t *testing.T, d *testbed.Daemon, id, state string) {
 }
 
 func TestGuestBootsRebootsAndShutsDown(t *testing.T) {
+	t.Parallel()
 	d := testbed.Libvirt(t)
 	serial := bootGuest(t, d, "web1", "")
 	awaitState(t, d, "web1", "running")
@@ -75,6 +76,7 @@ func TestGuestBootsRebootsAndShutsDown(t *testing.T) {
 }
 
 func TestDeafGuestIgnoresThePowerButton(t *testing.T) {
+	t.Parallel()
 	d := testbed.Libvirt(t)
 	serial := bootGuest(t, d, "web1", "", "vagoth.deaf=1")
 	d.Virsh(t, "shutdown", "web1")
@@ -87,6 +89,7 @@ func TestDeafGuestIgnoresThePowerButton(t *testing.T) {
 }
 
 func TestTwoDaemonsSideBySide(t *testing.T) {
+	t.Parallel()
 	a, b := testbed.NewLibvirt(t, "a"), testbed.NewLibvirt(t, "b")
 	if a.URI() == b.URI() || a.UUID == b.UUID {
 		t.Errorf("the two are one: %s %s, %s %s", a.URI(), b.URI(), a.UUID, b.UUID)
@@ -108,6 +111,7 @@ func TestTwoDaemonsSideBySide(t *testing.T) {
 }
 
 func TestGuestsOutliveLibvirtd(t *testing.T) {
+	t.Parallel()
 	d := testbed.Libvirt(t)
 	serial := bootGuest(t, d, "web1", "")
 	for name, end := range map[string]func(testing.TB){"Kill": d.Kill, "Stop": d.Stop} {
@@ -135,6 +139,7 @@ func TestGuestsOutliveLibvirtd(t *testing.T) {
 }
 
 func TestDialReachesAForwardedPort(t *testing.T) {
+	t.Parallel()
 	d := testbed.Libvirt(t)
 	disk := d.File("disk.raw")
 	if err := os.WriteFile(disk, make([]byte, 1<<20), 0o600); err != nil {
@@ -177,6 +182,7 @@ func TestDialReachesAForwardedPort(t *testing.T) {
 }
 
 func TestNothingIsLeft(t *testing.T) {
+	t.Parallel()
 	testbed.Need(t, "libvirt", "guest")
 	t.Run("after a test", func(t *testing.T) {
 		var dir string
