@@ -1,0 +1,74 @@
+package cli
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vagoth/vagoth/manager/component"
+	"github.com/vagoth/vagoth/manager/standard"
+)
+
+var update = flag.Bool("update", false, "write the generated pages of docs")
+
+// TestDocs keeps the pages of the manual that are made from the program equal
+// to it: go test ./cmd/vagoth/cli -update.
+func TestDocs(t *testing.T) {
+	menu := standard.Menu()
+	var components bytes.Buffer
+	components.WriteString("# Components\n\nMade from the program; do not edit. `vagoth components` prints the same, `vagoth config example` a whole file.\n\n")
+	if err := component.WriteMarkdown(&components, menu.Entries()); err != nil {
+		t.Fatal(err)
+	}
+	var commands bytes.Buffer
+	commands.WriteString("# Commands\n\nMade from the program; do not edit.\n")
+	root := newRoot(&app{menu: menu, env: Env{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard, Getenv: func(string) string { return "" }}})
+	writeCommands(&commands, root)
+	for name, want := range map[string][]byte{"components.md": components.Bytes(), "commands.md": commands.Bytes()} {
+		path := filepath.Join("..", "..", "..", "docs", name)
+		if *update {
+			if err := os.WriteFile(path, want, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		got, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("docs/%s is out of date: go test ./cmd/vagoth/cli -update", name)
+		}
+	}
+}
+
+func writeCommands(w io.Writer, c *cobra.Command) {
+	if c.Hidden || c.Name() == "help" || c.Name() == "completion" && c.HasParent() && c.Parent().Name() == "completion" {
+		return
+	}
+	text := c.Long
+	if text == "" {
+		text = strings.ToUpper(c.Short[:1]) + c.Short[1:] + "."
+	}
+	_, _ = fmt.Fprintf(w, "\n## %s\n\n%s\n\n    %s\n", c.CommandPath(), text, c.UseLine())
+	if c.Example != "" {
+		_, _ = fmt.Fprintf(w, "\nExamples:\n\n%s\n", strings.ReplaceAll("  "+strings.TrimLeft(c.Example, " "), "  vagoth", "    vagoth"))
+	}
+	flags := c.LocalFlags()
+	if c.HasParent() {
+		flags = c.NonInheritedFlags()
+	}
+	if usage := flags.FlagUsages(); usage != "" {
+		_, _ = fmt.Fprintf(w, "\n```\n%s```\n", usage)
+	}
+	for _, sub := range c.Commands() {
+		writeCommands(w, sub)
+	}
+}
