@@ -31,6 +31,11 @@ func CheckKey(s string) error {
 	if err := checkWord(s, "._-:/@+", MaxKey); err != nil {
 		return err
 	}
+	return checkPath(s)
+}
+
+// checkPath refuses a word that, taken as a path, would lead elsewhere.
+func checkPath(s string) error {
 	if strings.Contains(s, "..") || strings.Contains(s, "//") || strings.HasSuffix(s, "/") {
 		return fmt.Errorf(`%q holds "..", "//" or ends with "/"`, s)
 	}
@@ -40,6 +45,9 @@ func CheckKey(s string) error {
 // CheckTag reports why key=value is no tag.
 func CheckTag(key, value string) error {
 	if err := checkWord(key, "._-/", MaxName); err != nil {
+		return err
+	}
+	if err := checkPath(key); err != nil {
 		return err
 	}
 	if len(value) > MaxTagValue {

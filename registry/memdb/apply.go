@@ -8,7 +8,7 @@ import (
 
 // applied writes a layer over base into the tables and returns the state that
 // this makes. The caller has seen the layer synced; there is one at a time.
-func applied(db *gomemdb.MemDB, base *state, l *layer, rev uint64) *state {
+func applied(db *gomemdb.MemDB, base *state, l *layer, rev, index uint64) *state {
 	txn := db.Txn(true)
 	defer txn.Abort()
 	must := func(err error) {
@@ -47,7 +47,7 @@ func applied(db *gomemdb.MemDB, base *state, l *layer, rev uint64) *state {
 		}
 	}
 	txn.Commit()
-	return newState(db, rev)
+	return newState(db, rev, index)
 }
 
 // givesUp reports whether the node no longer holds a reference that it held.

@@ -237,11 +237,12 @@ func (db *DB) flush() {
 	db.ground.Store(&ground{base: base, under: b})
 	db.unlock()
 
-	if err := db.log.append(b.records); err != nil {
-		db.fail(b, base, fmt.Errorf("cannot write the journal: %w", err))
+	index, err := db.log.append(b.records)
+	if err != nil {
+		db.fail(b, base, err)
 		return
 	}
-	s := applied(db.tables, base, b.layer, b.rev)
+	s := applied(db.tables, base, b.layer, b.rev, index)
 	// Whoever sees the state finds its changes in the history.
 	db.history.add(b.commits...)
 	db.state.Store(s)
@@ -250,6 +251,7 @@ func (db *DB) flush() {
 	db.stats.commits.Add(uint64(len(b.commits)))
 	close(base.next)
 	b.end(nil)
+	db.log.published(s, db.store)
 }
 
 // fail gives up b and what was written over it meanwhile.

@@ -155,13 +155,14 @@ func newTables() (*gomemdb.MemDB, error) {
 // transaction is shared by all readers, which go-memdb allows for one that was
 // not opened for writing: it only ever looks at immutable trees.
 type state struct {
-	txn  *gomemdb.Txn
-	rev  uint64
-	next chan struct{} // closed when a later state has been published
+	txn   *gomemdb.Txn
+	rev   uint64
+	index uint64        // of its last record in the journal
+	next  chan struct{} // closed when a later state has been published
 }
 
-func newState(db *gomemdb.MemDB, rev uint64) *state {
-	return &state{txn: db.Txn(false), rev: rev, next: make(chan struct{})}
+func newState(db *gomemdb.MemDB, rev, index uint64) *state {
+	return &state{txn: db.Txn(false), rev: rev, index: index, next: make(chan struct{})}
 }
 
 // first looks up one row. Its error could only be a misspelt table.

@@ -21,6 +21,8 @@ type loader struct {
 	layer *layer
 	count int // commits in the layer
 	rev   uint64
+	index uint64 // of the record taken last
+	bytes int64  // of the snapshot
 }
 
 // replayed is how many commits are applied at a time.
@@ -42,7 +44,7 @@ func (l *loader) snapshot(rec []byte) error {
 		}
 		l.got = header{store: l.want.store, rev: l.want.rev}
 		l.txn = l.db.tables.Txn(true)
-		l.post = &postings{base: newState(l.db.tables, 0), edit: new(edit), changed: map[attr]*posting{}}
+		l.post = &postings{base: newState(l.db.tables, 0, 0), edit: new(edit), changed: map[attr]*posting{}}
 	case recNode:
 		n := d.node()
 		if err := d.end(); err != nil {
@@ -91,7 +93,7 @@ func (l *loader) endSnapshot() error {
 func (l *loader) begin(h header) {
 	l.db.store, l.rev = h.store, h.rev
 	l.db.history.before = h.rev
-	l.base, l.layer = newState(l.db.tables, h.rev), newLayer()
+	l.base, l.layer = newState(l.db.tables, h.rev, l.index), newLayer()
 }
 
 // entry takes one record of the journal.
@@ -159,20 +161,12 @@ func (l *loader) commit(rev uint64, ops []operation) error {
 }
 
 func (l *loader) flush() {
-	l.base = applied(l.db.tables, l.base, l.layer, l.rev)
+	l.base = applied(l.db.tables, l.base, l.layer, l.rev, l.index)
 	l.layer, l.count = newLayer(), 0
 }
 
-// end publishes what was loaded. It reports whether there was anything.
-func (l *loader) end() (bool, error) {
-	if l.txn != nil {
-		l.txn.Abort()
-		return false, fmt.Errorf("the snapshot has no end: %w", registry.ErrCorrupt)
-	}
-	if l.base == nil {
-		return false, nil
-	}
+// end publishes what was loaded.
+func (l *loader) end() {
 	l.flush()
-	l.db.publish(l.rev)
-	return true, nil
+	l.db.publish(l.rev, l.index)
 }

@@ -42,21 +42,21 @@ var _ registry.Registry = (*DB)(nil)
 
 // log is the journal as the store sees it.
 type log interface {
-	// append returns when all records are on disk, in this order.
-	append(records [][]byte) error
-	close(db *DB) error
+	// append returns when all records are on disk, in this order, with the place
+	// of the last.
+	append(records [][]byte) (index uint64, err error)
+	// published is told of each state that has been published.
+	published(s *state, store string)
+	// close is told the last state.
+	close(s *state, store string) error
 }
 
 // noLog is that of a store that only lives in memory.
 type noLog struct{}
 
-func (noLog) append([][]byte) error { return nil }
-func (noLog) close(*DB) error       { return nil }
-
-// Config is the section [registry] of the ini file.
-type Config struct {
-	Path string
-}
+func (noLog) append([][]byte) (uint64, error) { return 0, nil }
+func (noLog) published(*state, string)        {}
+func (noLog) close(*state, string) error      { return nil }
 
 // newDB makes an empty store.
 func newDB(deps registry.Deps) (*DB, error) {
@@ -68,12 +68,14 @@ func newDB(deps registry.Deps) (*DB, error) {
 		now: deps.Now, slog: deps.Log, tables: tables, log: noLog{},
 		turn: make(chan struct{}, 1), syncing: make(chan struct{}, 1), closing: make(chan struct{}),
 	}
-	db.history.maxCount, db.history.maxBytes = 1<<16, 64<<20
+	c := Defaults()
+	db.history.maxCount, db.history.maxBytes = c.History, int(c.HistoryBytes)
 	return db, nil
 }
 
-func (db *DB) publish(rev uint64) {
-	s := newState(db.tables, rev)
+// publish makes what is in the tables the first state.
+func (db *DB) publish(rev, index uint64) {
+	s := newState(db.tables, rev, index)
 	db.rev = rev
 	db.state.Store(s)
 	db.ground.Store(&ground{base: s})
@@ -93,7 +95,7 @@ func Memory(deps registry.Deps) (*DB, error) {
 		return nil, err
 	}
 	db.store = newStore()
-	db.publish(0)
+	db.publish(0, 0)
 	return db, nil
 }
 
@@ -120,7 +122,7 @@ func (db *DB) Close() error {
 		<-db.turn
 		db.syncing <- struct{}{}
 		db.flush()
-		db.closed = db.log.close(db)
+		db.closed = db.log.close(db.state.Load(), db.store)
 	})
 	return db.closed
 }
