@@ -106,7 +106,7 @@ type Deps struct {
 	Log  *slog.Logger
 	Now  func() time.Time
 	Host func(*registry.Node) (Host, bool)       // reads a node as a host; false if it is none
-	Need func(*registry.Node) (Resources, error) // what a child takes of its host
+	Need func(*registry.Node) (Resources, error) // what a child takes of its host; depends on its type and definition only
 }
 
 // Host is a node as the allocator sees it.

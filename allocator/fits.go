@@ -91,20 +91,22 @@ func multiply(n int64, factor, fallback float64) int64 {
 
 // Used adds up what the children take of their host, leaving out the one with
 // the ID except, which may be "". A child whose demand cannot be read is an
-// error: a host that gives away nobody knows how much has no room to promise.
-func Used(children []*registry.Node, need func(*registry.Node) (Resources, error), except string) (Resources, error) {
-	var sum Resources
+// error, beside the sum of the others: a host that gives away nobody knows how
+// much has no room to promise.
+func Used(children []*registry.Node, need func(*registry.Node) (Resources, error), except string) (sum Resources, err error) {
 	for _, c := range children {
 		if c.ID() == except {
 			continue
 		}
-		n, err := need(c)
-		if err != nil {
-			return Resources{}, fmt.Errorf("cannot tell what %s takes of its host: %w", c.ID(), err)
+		n, unread := need(c)
+		switch {
+		case unread == nil:
+			sum = sum.Add(n.Bounded())
+		case err == nil:
+			err = fmt.Errorf("cannot tell what %s takes of its host: %w", c.ID(), unread)
 		}
-		sum = sum.Add(n.Bounded())
 	}
-	return sum, nil
+	return sum, err
 }
 
 // Add returns r+o. An amount that would overflow stays at the greatest there is.
