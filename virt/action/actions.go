@@ -1,0 +1,132 @@
+// Package action has the code of the jobs that virtual machines need: define,
+// provision, start, stop, shutdown, reboot, suspend, resume, undefine,
+// deprovision, migrate and poll; and commands as actions.
+//
+// # Why
+//
+// Every action can be interrupted after any of its steps and run again: it
+// begins by looking where the VM stands, never by assuming. What makes that safe
+// is the order of the steps.
+//
+//   - A VM has a parent before a driver hears of it, and as long as a driver may
+//     know it. So no two hosts are ever told to run it.
+//   - The parent is set in one transaction that reads the host and its children
+//     again and checks that it fits. So no host is ever promised more than it has.
+//   - disks_on is written before the disks are made, and cleared after they are
+//     wiped. So no disk is forgotten, and a VM is placed only where its disks are.
+//   - A migrating VM is counted on both hosts: on the one by itself, on the other
+//     by its reservation, a child node with the VM's definition. The transaction
+//     that moves the parent deletes it.
+//
+// When a driver gave no answer, its deed may be done; then nothing is undone, the
+// error says what is kept, and the next attempt begins by asking.
+package action
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/vagoth/vagoth/allocator"
+	"github.com/vagoth/vagoth/registry"
+	"github.com/vagoth/vagoth/scheduler"
+	"github.com/vagoth/vagoth/virt"
+)
+
+// Config bounds what the actions do. A field that is 0 takes its default.
+type Config struct {
+	Call    time.Duration // one call of a driver: 60 seconds
+	Probe   time.Duration // to ask a host that did not answer last time: 5 seconds
+	Migrate time.Duration // a driver's Migrate: 30 minutes
+	Disks   time.Duration // a driver's Provision and Deprovision: 10 minutes
+	Look    time.Duration // between two looks at a guest that shuts down: 1 second
+}
+
+func (c Config) withDefaults() Config {
+	for _, f := range []struct {
+		d       *time.Duration
+		already time.Duration
+	}{{&c.Call, time.Minute}, {&c.Probe, 5 * time.Second}, {&c.Migrate, 30 * time.Minute}, {&c.Disks, 10 * time.Minute}, {&c.Look, time.Second}} {
+		if *f.d <= 0 {
+			*f.d = f.already
+		}
+	}
+	return c
+}
+
+// remembered is how many children's demands are kept decoded.
+const remembered = 1 << 15
+
+// Actions returns the built-in actions, by name, with the defaults of Config.
+// The parts of c are asked for when an action runs.
+func Actions(c virt.Cluster) map[string]scheduler.Action { return ActionsWith(c, Config{}) }
+
+// ActionsWith returns the built-in actions, by name.
+func ActionsWith(c virt.Cluster, cfg Config) map[string]scheduler.Action {
+	m := menu{cluster: c, cfg: cfg.withDefaults(), need: allocator.MemoNeed(virt.Need, remembered), all: map[string]scheduler.Action{}}
+	place := scheduler.Param{Name: "host", Type: scheduler.String, Help: "the host to place it on, or none"}
+	m.add(virt.ActionDefine, "place it, if it has no host, and make it known there", (*run).define, place)
+	m.add(virt.ActionProvision, "make its disks that are not there yet", (*run).provision, place)
+	m.add(virt.ActionStart, "start it, after defining it and making its disks where need be", (*run).start, place)
+	m.add(virt.ActionStop, "turn it off, after asking it to shut down if there is a grace", (*run).stop,
+		scheduler.Param{Name: "grace", Type: scheduler.Duration, Help: "how long it may take to shut down"})
+	m.add(virt.ActionShutdown, "ask it to shut down", (*run).shutdown)
+	m.add(virt.ActionReboot, "ask it to start again", (*run).reboot)
+	m.add(virt.ActionSuspend, "hold it", (*run).suspend)
+	m.add(virt.ActionResume, "let it go on", (*run).resume)
+	m.add(virt.ActionUndefine, "take it off its host; its disks stay", (*run).undefine)
+	m.add(virt.ActionDeprovision, "wipe its disks and take it off its host", (*run).deprovision)
+	m.add(virt.ActionMigrate, "move it to another host", (*run).migrate,
+		scheduler.Param{Name: "to", Type: scheduler.String, Help: "the host; the allocator chooses if there is none"},
+		scheduler.Param{Name: "cold", Type: scheduler.Boolean, Help: "only if it does not run"})
+	m.add(virt.ActionPoll, "ask its host for its state and write it down", (*run).poll)
+	for _, name := range []string{virt.ActionStop, virt.ActionUndefine, virt.ActionDeprovision} {
+		a := m.all[name]
+		a.Urgent = true
+		m.all[name] = a
+	}
+	for _, name := range []string{virt.ActionStart, virt.ActionReboot, virt.ActionResume} {
+		a := m.all[name]
+		a.Superseded = true
+		m.all[name] = a
+	}
+	return m.all
+}
+
+type menu struct {
+	cluster virt.Cluster
+	cfg     Config
+	need    func(*registry.Node) (allocator.Resources, error)
+	all     map[string]scheduler.Action
+}
+
+// Result is what the actions answer.
+type Result struct {
+	VM    string     `json:"vm"`
+	Host  string     `json:"host,omitempty"`
+	State virt.State `json:"state,omitempty"`
+	Text  string     `json:"text,omitempty"`
+}
+
+func (m *menu) add(name, help string, fn func(*run, context.Context) (Result, error), params ...scheduler.Param) {
+	m.all[name] = scheduler.Action{
+		Name: name, Help: help,
+		Params: append([]scheduler.Param{{Name: "vm", Type: scheduler.String, Required: true, Help: "the node's ID"}}, params...),
+		Run: func(ctx context.Context, t scheduler.Task) (any, error) {
+			r := &run{menu: m, parts: m.cluster.Parts(), task: t}
+			if err := scheduler.DecodeParams(t, &r.params); err != nil {
+				return nil, err
+			}
+			r.id = r.params.VM
+			if err := r.look(ctx); err != nil {
+				return nil, fmt.Errorf("cannot %s %s: %w", name, r.id, err)
+			}
+			res, err := fn(r, ctx)
+			if err != nil {
+				return nil, err
+			}
+			res.VM = r.id
+			return res, nil
+		},
+	}
+}
