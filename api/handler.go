@@ -92,6 +92,7 @@ func (s *server) routes() []route {
 
 		{"GET", "/v1/registry/export", s.export},
 		{"POST", "/v1/registry/import", s.importNodes},
+		{"GET", "/v1/registry/check", s.check},
 	}
 }
 
