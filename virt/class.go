@@ -14,6 +14,7 @@ import (
 func VMClass() provisioner.Class {
 	return provisioner.Class{
 		Help:     "a virtual machine or container",
+		Only:     TypeVM,
 		Validate: func(doc registry.Document) error { _, err := ParseDefinition(doc); return err },
 		Keys:     vmKeys,
 		Busy:     vmBusy,
@@ -37,6 +38,7 @@ func VMClass() provisioner.Class {
 func HypervisorClass() provisioner.Class {
 	return provisioner.Class{
 		Help:     "a hypervisor: a host that runs virtual machines",
+		Only:     TypeHypervisor,
 		Validate: func(doc registry.Document) error { _, err := ParseHost(doc); return err },
 		Columns: []provisioner.Column{
 			{Name: "driver", Value: func(n *registry.Node) string { _, d, _ := HostOf(n); return orElse(d.Driver, "-") }},

@@ -157,7 +157,9 @@ func free(tx registry.Tx, n *registry.Node, mark Confirmed, abandon bool) error 
 		d.State = string(New)
 		e, _ := EvidenceOf(n)
 		e.Host, e.Reason = host, "freed when "+host+" was confirmed down: "+mark.Reason
-		remove := []string{MetaMigrate}
+		// A VM that was moving may have arrived. What says so stays, and the
+		// next action asks there before anything else.
+		var remove []string
 		if abandon && DisksOn(n) == host {
 			remove = append(remove, MetaDisksOn)
 		}

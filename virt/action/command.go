@@ -45,7 +45,8 @@ type call struct {
 // result. It has failed if it exits with anything but 0. When the job ends
 // early or timeout is over, it and all that it started are killed.
 //
-// Its parameters are its own: the action takes vm, and an object called args.
+// It takes vm, and an object called args for whatever the program understands;
+// one that replaces a built-in action takes the same as that.
 func Command(name string, argv []string, timeout time.Duration) (scheduler.Action, error) {
 	if err := registry.CheckName(name); err != nil {
 		return scheduler.Action{}, fmt.Errorf("an action cannot be called that: %w", err)
@@ -54,14 +55,16 @@ func Command(name string, argv []string, timeout time.Duration) (scheduler.Actio
 		return scheduler.Action{}, fmt.Errorf("action %s: give the program's absolute path, such as exec:/usr/local/bin/%s", name, name)
 	}
 	argv = append([]string(nil), argv...)
-	return scheduler.Action{
-		Name: name, Help: "runs " + argv[0], Timeout: timeout,
-		Params: []scheduler.Param{
+	a, builtin := Actions(nil)[name]
+	if !builtin {
+		a.Params = []scheduler.Param{
 			{Name: "vm", Type: scheduler.String, Help: "the node that it is about"},
 			{Name: "args", Type: scheduler.Object, Help: "whatever the program understands"},
-		},
-		Run: func(ctx context.Context, t scheduler.Task) (any, error) { return runCommand(ctx, t, argv) },
-	}, nil
+		}
+	}
+	a.Name, a.Help, a.Timeout = name, "runs "+argv[0], timeout
+	a.Run = func(ctx context.Context, t scheduler.Task) (any, error) { return runCommand(ctx, t, argv) }
+	return a, nil
 }
 
 func runCommand(ctx context.Context, t scheduler.Task, argv []string) (any, error) {

@@ -101,8 +101,12 @@ func (r *run) notRunning(ctx context.Context, what string) error {
 
 // forget makes the host forget the VM.
 func (r *run) forget(ctx context.Context) error {
-	r.step(50, "undefining it on %s", r.host.ID)
-	err := r.call(ctx, r.place, r.cfg.Call, "undefine", func(ctx context.Context) error { return r.driver.Undefine(ctx, r.host, r.guest) })
+	return r.forgetAt(ctx, r.place)
+}
+
+func (r *run) forgetAt(ctx context.Context, p place) error {
+	r.step(50, "undefining it on %s", p.host.ID)
+	err := r.call(ctx, p, r.cfg.Call, "undefine", func(ctx context.Context) error { return p.driver.Undefine(ctx, p.host, r.guest) })
 	if errors.Is(err, virt.ErrNotFound) {
 		return nil
 	}

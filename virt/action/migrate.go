@@ -139,44 +139,58 @@ func (r *run) settle(ctx context.Context) error {
 	if to == "" {
 		return r.dropReservation(ctx)
 	}
-	v, err := r.parts.Registry.View(ctx)
-	if err != nil {
-		return err
-	}
 	from := r.place
 	here, found, err := r.find(ctx, from)
 	if err != nil {
 		return fmt.Errorf("its migration to %s is not settled: %w", to, err)
 	}
-	target, err := r.placeOf(v, to)
+	var target place
 	var there virt.Info
 	arrived := false
-	switch {
-	case errors.Is(err, registry.ErrNotFound):
-		err = nil // the host was removed
-	case err == nil && virt.HostState(target.hypervisor.State()) == virt.Down && found:
-		// An operator made sure that the target is dead, and it is here.
-	case err == nil:
-		there, arrived, err = r.find(ctx, target)
+	if to != from.host.ID {
+		if target, there, arrived, err = r.arrived(ctx, to, found); err != nil {
+			return fmt.Errorf("its migration to %s is not settled: %w", to, err)
+		}
 	}
 	switch {
-	case err != nil:
-		return fmt.Errorf("its migration to %s is not settled: %w", to, err)
-	case found && arrived && off(here.State) != off(there.State):
-		// A driver that moves in two steps was interrupted between them: the
-		// one that is off is a definition, no second run.
-		if off(there.State) {
-			return r.settleOn(ctx, from, here.State)
+	case found && arrived && !off(here.State) && !off(there.State):
+		return fmt.Errorf("%w: %s is on %s and on %s at once: look at both hosts, and stop one of the two there", virt.ErrConflict, r.node.Name(), from.host.ID, to)
+	case found && arrived && off(there.State):
+		// Interrupted between two steps: one of them is a definition and no more.
+		if err := r.forgetAt(ctx, target); err != nil {
+			return err
+		}
+		return r.settleOn(ctx, from, here.State)
+	case found && arrived:
+		if err := r.forgetAt(ctx, from); err != nil {
+			return err
 		}
 		return r.settleOn(ctx, target, there.State)
-	case found && arrived && !off(here.State):
-		return fmt.Errorf("%w: %s is on %s and on %s at once: look at both hosts, and stop one of the two there", virt.ErrConflict, r.node.Name(), from.host.ID, to)
-	case arrived && !found:
+	case arrived:
 		return r.settleOn(ctx, target, there.State)
 	case found:
 		return r.settleOn(ctx, from, here.State)
+	case !from.there():
+		return r.settleOn(ctx, from, virt.New) // it was freed while it moved, and did not arrive
 	}
 	return r.settleOn(ctx, from, virt.Missing)
+}
+
+// arrived asks the host that the VM was to move to. One that was removed, or
+// that is dead while the VM is seen elsewhere, does not have it.
+func (r *run) arrived(ctx context.Context, to string, found bool) (target place, info virt.Info, arrived bool, err error) {
+	v, err := r.parts.Registry.View(ctx)
+	if err != nil {
+		return target, info, false, err
+	}
+	target, err = r.placeOf(v, to)
+	if errors.Is(err, registry.ErrNotFound) || err == nil && found && virt.HostState(target.hypervisor.State()) == virt.Down {
+		return target, info, false, nil
+	}
+	if err == nil {
+		info, arrived, err = r.find(ctx, target)
+	}
+	return target, info, arrived, err
 }
 
 // find asks a host whether it has the VM.
@@ -204,11 +218,11 @@ func (r *run) settleOn(ctx context.Context, p place, s virt.State) error {
 		}
 		n, err = registry.ModifyIn(tx, r.id, func(d *registry.Draft) (err error) {
 			set, remove := map[string]any{}, []string{virt.MetaMigrate}
-			if s != virt.Missing {
+			if s != virt.Missing && p.there() {
 				set[virt.MetaEvidence] = virt.Evidence{At: at, Host: p.host.ID}
 			}
-			if on := virt.DisksOn(n); on == from && on != "" {
-				set[virt.MetaDisksOn] = p.host.ID
+			if virt.DisksOn(n) != "" && p.there() && p.host.ID != from {
+				set[virt.MetaDisksOn] = p.host.ID // they came along
 			}
 			d.Parent, d.State = p.host.ID, string(s)
 			d.Metadata, err = d.Metadata.Merge(set, remove...)
@@ -221,7 +235,7 @@ func (r *run) settleOn(ctx context.Context, p place, s virt.State) error {
 		return fmt.Errorf("its migration is not settled: %w", err)
 	}
 	r.place = p
-	r.step(90, "it is on %s, %s", p.host.ID, s)
+	r.task.Log(fmt.Sprintf("its migration is settled: it is on host %q, %s", p.host.ID, s))
 	return nil
 }
 
