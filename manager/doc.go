@@ -3,7 +3,8 @@
 // A Menu is all that can be chosen, by name. Load reads the file against the
 // menu, reports everything that is wrong with it at once, and only then opens
 // the chosen components, in an order in which each finds what it needs. The
-// Manager is what scripts hold: its fields are the open components.
+// Manager is what scripts hold: its fields are the open components. Loop is the
+// monitor's loop for a place without a daemon: it opens a Manager for each round.
 //
 // # Why
 //

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/vagoth/vagoth/allocator"
@@ -30,8 +32,10 @@ type Manager struct {
 	Actions     map[string]scheduler.Action  // by name
 	Settings    *Settings
 
-	log     *slog.Logger
-	now     func() time.Time
+	log *slog.Logger
+	now func() time.Time
+
+	mu      sync.Mutex
 	closers []closer // in the order of opening
 }
 
@@ -45,6 +49,16 @@ type Options struct {
 	Log      *slog.Logger     // nil discards
 	Now      func() time.Time // nil is the machine's clock
 	LockWait time.Duration    // how long to wait for another process to release the data directory
+}
+
+func (o Options) withDefaults() Options {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o
 }
 
 // Load reads the file, checks all of it against the menu and opens what it
@@ -64,13 +78,22 @@ func Load(ctx context.Context, path string, menu Menu, o Options) (*Manager, err
 // Open opens what s has chosen. If one component cannot be opened, those that
 // were are closed again.
 func Open(ctx context.Context, s *Settings, o Options) (*Manager, error) {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
+	o = o.withDefaults()
+	m, err := openParts(ctx, s, o)
+	if err != nil {
+		return nil, err
 	}
-	if o.Now == nil {
-		o.Now = time.Now
+	m.Monitor, err = s.monitor.Open(ctx, monitor.Deps{Cluster: m, Jobs: m.Scheduler, Log: o.Log, Now: o.Now})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot open monitor %s: %w", s.monitor.Kind, err), m.Close())
 	}
-	m := &Manager{Settings: s, Types: s.types, Drivers: map[string]virt.Driver{}, log: o.Log, now: o.Now}
+	m.opened("monitor", m.Monitor.Close)
+	return m, nil
+}
+
+// openParts is Open without the monitor.
+func openParts(ctx context.Context, s *Settings, o Options) (*Manager, error) {
+	m := &Manager{Settings: s, Types: maps.Clone(s.types), Drivers: map[string]virt.Driver{}, log: o.Log, now: o.Now}
 	if err := m.open(ctx, o); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
@@ -112,15 +135,12 @@ func (m *Manager) open(ctx context.Context, o Options) (err error) {
 		return fmt.Errorf("cannot open scheduler %s: %w", s.scheduler.Kind, err)
 	}
 	m.opened("scheduler", m.Scheduler.Close)
-
-	if m.Monitor, err = s.monitor.Open(ctx, monitor.Deps{Cluster: m, Jobs: m.Scheduler, Log: o.Log, Now: o.Now}); err != nil {
-		return fmt.Errorf("cannot open monitor %s: %w", s.monitor.Kind, err)
-	}
-	m.opened("monitor", m.Monitor.Close)
 	return nil
 }
 
 func (m *Manager) opened(what string, close func() error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.closers = append(m.closers, closer{what, close})
 }
 
@@ -142,6 +162,8 @@ func (m *Manager) Parts() virt.Parts {
 // Close releases the components, the last opened first, and returns all of
 // their errors. A second call does nothing.
 func (m *Manager) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	var errs []error
 	for i := len(m.closers) - 1; i >= 0; i-- {
 		if err := m.closers[i].close(); err != nil {

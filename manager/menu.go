@@ -28,7 +28,8 @@ type Menu struct {
 	Types   map[string]string
 
 	// Actions are what [actions] names as built-in, and what jobs can do where
-	// that section is silent. They ask c for the open components when they run.
+	// that section is silent. They ask c for the open components when they run;
+	// it is nil where only their names are wanted.
 	Actions func(c virt.Cluster) map[string]scheduler.Action
 	// Command makes the action of a line such as `notify = exec:/usr/bin/notify`.
 	Command func(name string, argv []string, timeout time.Duration) (scheduler.Action, error)

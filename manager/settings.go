@@ -63,6 +63,9 @@ func Read(f *config.File, menu Menu) (*Settings, error) {
 		drivers:     config.Instances(f, "drivers", "", menu.Drivers),
 		builtin:     menu.Actions,
 	}
+	if s.builtin == nil {
+		s.builtin = func(virt.Cluster) map[string]scheduler.Action { return nil }
+	}
 	if !filepath.IsAbs(s.Data) {
 		s.Data = filepath.Join(f.Dir(), s.Data)
 	}
@@ -84,15 +87,18 @@ func Read(f *config.File, menu Menu) (*Settings, error) {
 func (s *Settings) readTypes(f *config.File, menu Menu) {
 	s.types = map[string]provisioner.Class{}
 	names := maps.Clone(menu.Types)
+	if names == nil {
+		names = map[string]string{}
+	}
 	for _, e := range f.Entries("node_types") {
 		if err := registry.CheckName(e.Key); err != nil {
-			f.ReportAt("node_types", e, fmt.Sprintf("%q cannot be a node type: %s", e.Key, err), "")
+			f.ReportAt("node_types", e, fmt.Sprintf("%.64q cannot be a node type: %s", e.Key, err), "")
 			continue
 		}
 		class, ok := menu.Classes[e.Value]
 		switch {
 		case !ok:
-			f.ReportAt("node_types", e, fmt.Sprintf("%s: there is no class %q", e.Key, e.Value), choices(e.Value, menu.Classes))
+			f.ReportAt("node_types", e, fmt.Sprintf("%s: there is no class %.64q", e.Key, e.Value), choices(e.Value, menu.Classes))
 			continue
 		case class.Only != "" && class.Only != e.Key:
 			f.ReportAt("node_types", e, fmt.Sprintf("%s: the class %s is for the type %s alone", e.Key, e.Value, class.Only), "")
@@ -101,23 +107,32 @@ func (s *Settings) readTypes(f *config.File, menu Menu) {
 		names[e.Key] = e.Value
 	}
 	for typ, class := range names {
-		s.types[typ] = menu.Classes[class]
+		c, ok := menu.Classes[class]
+		if !ok {
+			f.Report(component.Problem{Section: "node_types", Reason: fmt.Sprintf("this program maps the type %s to the class %q, which it does not have", typ, class)})
+			continue
+		}
+		s.types[typ] = c
 	}
 }
 
 func (s *Settings) readActions(f *config.File, menu Menu, timeout time.Duration) {
 	s.commands, s.aliases = map[string]scheduler.Action{}, map[string]string{}
-	known := menu.Actions(nil)
+	known := s.builtin(nil)
 	for _, e := range f.Entries("actions") {
 		command, isCommand := strings.CutPrefix(e.Value, "exec:")
 		_, isBuiltin := known[e.Value]
 		switch err := registry.CheckName(e.Key); {
 		case err != nil:
-			f.ReportAt("actions", e, fmt.Sprintf("%q cannot be an action's name: %s", e.Key, err), "")
+			f.ReportAt("actions", e, fmt.Sprintf("%.64q cannot be an action's name: %s", e.Key, err), "")
 		case isBuiltin:
 			s.aliases[e.Key] = e.Value
 		case !isCommand:
-			f.ReportAt("actions", e, fmt.Sprintf("%s: %q is neither a built-in action nor exec:/path/of/a/program", e.Key, e.Value), choices(e.Value, known))
+			f.ReportAt("actions", e, fmt.Sprintf("%s: %.64q is neither a built-in action nor exec:/path/of/a/program", e.Key, e.Value), choices(e.Value, known))
+		case strings.TrimSpace(command) == "":
+			f.ReportAt("actions", e, fmt.Sprintf("%s: exec: names no program", e.Key), "write exec:/path/of/a/program, with its arguments")
+		case menu.Command == nil:
+			f.ReportAt("actions", e, fmt.Sprintf("%s: this program runs no commands", e.Key), choices("", known))
 		default:
 			a, err := menu.Command(e.Key, strings.Fields(command), timeout)
 			if err != nil {
@@ -132,7 +147,8 @@ func (s *Settings) readActions(f *config.File, menu Menu, timeout time.Duration)
 // actions joins the menu's actions with the file's.
 func (s *Settings) actions(c virt.Cluster) map[string]scheduler.Action {
 	builtin := s.builtin(c)
-	all := maps.Clone(builtin)
+	all := map[string]scheduler.Action{}
+	maps.Copy(all, builtin)
 	for name, of := range s.aliases {
 		a := builtin[of]
 		a.Name = name
@@ -143,6 +159,9 @@ func (s *Settings) actions(c virt.Cluster) map[string]scheduler.Action {
 }
 
 func choices[V any](word string, of map[string]V) string {
+	if len(of) == 0 {
+		return "there are none"
+	}
 	all := "there are " + strings.Join(slices.Sorted(maps.Keys(of)), ", ")
 	if s := component.DidYouMean(word, maps.Keys(of)); s != "" {
 		return s + " " + all
