@@ -40,7 +40,6 @@ var order = []row{
 	{name: "virt"},
 	{name: "virt/drivertest", class: suite},
 	{name: "monitor"},
-	{name: "monitor/monitortest", class: suite},
 	{name: "virt/action"},
 
 	{name: "registry/memdb", class: implementation},
@@ -55,6 +54,7 @@ var order = []row{
 	{name: "monitor/poll", class: implementation},
 	{name: "virt/sim", class: implementation},
 	{name: "virt/libvirt", class: implementation},
+	{name: "monitor/monitortest", class: suite},
 	{name: "virt/mistify"},
 	{name: "virt/remote", class: implementation},
 	{name: "virt/subagent/*", class: implementation},
@@ -102,8 +102,9 @@ var thirdParty = map[string][]string{
 	"golang.org/x/term":                        {"cmd/vagoth/*"},
 	"sigs.k8s.io/yaml":                         {"cmd/vagoth/*"},
 
-	"pgregory.net/rapid":                {tests},
-	"github.com/anishathalye/porcupine": {tests},
-	"go.uber.org/goleak":                {tests},
-	"github.com/google/go-cmp":          {tests},
+	"pgregory.net/rapid":                         {tests},
+	"github.com/anishathalye/porcupine":          {tests},
+	"go.uber.org/goleak":                         {tests},
+	"github.com/google/go-cmp":                   {tests},
+	"github.com/rogpeppe/go-internal/testscript": {tests},
 }
