@@ -47,17 +47,18 @@ func walLogger() *zap.Logger {
 	return zap.New(zapcore.NewNopCore(), zap.WithPanicHook(panicHook{}), zap.WithFatalHook(panicHook{}))
 }
 
-// closeLog closes w. If the last flush fails, etcd's Close keeps the files open and locked;
-// called again it has nothing left to flush.
+// closeLog closes w. When its last sync fails, etcd's Close keeps the files open and locked,
+// so it is called again without one: what could not be synced was not acknowledged.
 func closeLog(w *wal.WAL) error {
 	err := guard(w.Close)
 	if err == nil {
 		return nil
 	}
-	if guard(w.Close) == nil && isFull(err) {
-		return nil // what could not be flushed was not acknowledged
+	w.SetUnsafeNoFsync()
+	if again := guard(w.Close); again != nil || !isFull(err) {
+		return errors.Join(err, again)
 	}
-	return err
+	return nil
 }
 
 // createLog makes an empty log.

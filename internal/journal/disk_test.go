@@ -1,0 +1,213 @@
+package journal
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vagoth/vagoth/internal/powercut"
+	"github.com/vagoth/vagoth/internal/testlong"
+)
+
+// TestPowerCut cuts the power of the disk while callers append and snapshots are written.
+func TestPowerCut(t *testing.T) {
+	disk := powercut.New(t, 64)
+	dir := filepath.Join(disk.Dir(), "journal")
+	r := rand.New(rand.NewPCG(uint64(testlong.Seed(t)), 3))
+	var acknowledged uint64
+	for round := range testlong.Count(t, 50) {
+		c := &counting{}
+		j, err := Open(t.Context(), Options{Dir: dir}, c)
+		if err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		if c.n < acknowledged {
+			t.Fatalf("round %d: record %d was acknowledged, the journal ends with %d", round, acknowledged, c.n)
+		}
+		acknowledged = c.n
+		enough := uint64(r.IntN(400))
+		target := c.n + enough
+		reached := make(chan struct{})
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			defer close(reached)
+			for n := c.n; ; {
+				batch := make([][]byte, 1+n%5)
+				for i := range batch {
+					n++
+					batch[i] = crashRecord(n)
+				}
+				last, err := j.AppendBatch(context.Background(), batch)
+				if err != nil {
+					if _, again := j.AppendBatch(context.Background(), batch); !errors.Is(err, ErrFailed) || !errors.Is(again, ErrFailed) {
+						t.Errorf("after the power was cut: %v, then %v", err, again)
+					}
+					return
+				}
+				acknowledged = last
+				if last >= target {
+					select {
+					case reached <- struct{}{}:
+					default:
+					}
+				}
+				if last%7 == 0 {
+					_ = j.WriteSnapshot(context.Background(), last, all([][]byte{binary.LittleEndian.AppendUint64(nil, last)}))
+				}
+			}
+		})
+		<-reached
+		time.Sleep(time.Duration(r.IntN(3000)) * time.Microsecond) // the moment is random, nothing waits for it
+		disk.Cut()
+		wg.Wait()
+		_ = j.Close()
+		disk.Remount()
+	}
+	t.Logf("%d records survived", acknowledged)
+}
+
+// tmpfs mounts a small file system in memory.
+func tmpfs(t *testing.T) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("a disk that is full needs root to mount one")
+	}
+	dir := t.TempDir()
+	if err := syscall.Mount("vagoth-test", dir, "tmpfs", 0, "size=16m"); err != nil {
+		t.Skipf("a disk that is full needs a tmpfs: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// fill writes a file that takes all space but keep bytes.
+func fill(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, size := range []int{1 << 20, 1 << 12} {
+		for b := make([]byte, size); ; {
+			if _, err := f.Write(b); err != nil {
+				if !errors.Is(err, syscall.ENOSPC) {
+					t.Fatal(err)
+				}
+				break
+			}
+		}
+	}
+}
+
+func TestFullDisk(t *testing.T) {
+	disk := tmpfs(t)
+	dir, ballast := filepath.Join(disk, "journal"), filepath.Join(disk, "ballast")
+	j, _ := mustOpen(t, dir)
+	var want [][]byte
+	for round := range 3 {
+		fill(t, ballast)
+		refused := 0
+		for i := 0; refused < 3; i++ {
+			if i > 1000 {
+				t.Fatal("a full disk takes everything")
+			}
+			r := record(len(want), 100_000)
+			last, err := j.Append(t.Context(), r)
+			if err == nil {
+				if want = append(want, r); last != uint64(len(want)) {
+					t.Fatalf("round %d: index %d, want %d", round, last, len(want))
+				}
+				continue
+			}
+			if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, ErrFailed) {
+				t.Fatalf("round %d: a full disk gives %v", round, err)
+			}
+			refused++
+		}
+		if err := j.WriteSnapshot(t.Context(), uint64(len(want)), all(want)); !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("round %d: a snapshot on a full disk: %v", round, err)
+		}
+		if round == 1 { // opening does not need space
+			mustClose(t, j)
+			fill(t, filepath.Join(disk, "more"))
+			var m *memory
+			j, m = mustOpen(t, dir)
+			wantRecords(t, m.records, want)
+			if err := os.Remove(filepath.Join(disk, "more")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Remove(ballast); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			r := record(len(want), 100)
+			if _, err := j.Append(t.Context(), r); err != nil {
+				t.Fatalf("round %d: with space again: %v", round, err)
+			}
+			want = append(want, r)
+		}
+		mustClose(t, j)
+		var m *memory
+		j, m = mustOpen(t, dir)
+		wantRecords(t, m.records, want)
+		// Make room for the next round.
+		if err := j.WriteSnapshot(t.Context(), uint64(len(want)), all(want)); err != nil {
+			t.Logf("round %d: %v", round, err)
+		}
+	}
+}
+
+// TestRewind cuts off what was written, even synced, but not acknowledged.
+func TestRewind(t *testing.T) {
+	for name, c := range map[string]struct {
+		before, size, lost int
+	}{
+		"in the first segment":        {3, 100, 4},
+		"nothing before":              {0, 100, 2},
+		"over several segments":       {3, 1 << 20, 11},
+		"all since a segment's start": {4, 1<<20 + 1000, 1},
+		"nothing lost":                {3, 100, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			j, _ := mustOpen(t, dir)
+			var want [][]byte
+			for i := range c.before {
+				want = append(want, record(i, c.size))
+				if _, err := j.Append(t.Context(), want[i]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for i := range c.lost {
+				if err := save(j.w, j.id, uint64(c.before+i), [][]byte{record(1000+i, c.size)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 2 {
+				if err := j.rewind(syscall.ENOSPC); err != nil {
+					t.Fatal(err)
+				}
+				want = append(want, record(len(want), c.size))
+				if _, err := j.Append(t.Context(), want[len(want)-1]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			mustClose(t, j)
+			_, m := mustOpen(t, dir)
+			wantRecords(t, m.records, want)
+		})
+	}
+}
