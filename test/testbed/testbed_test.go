@@ -27,8 +27,19 @@ const crashVariable = "VAGOTH_TESTBED_CRASH"
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// bootGuest defines and starts a tiny guest and returns its serial log once it is up. Each parameter goes to its kernel's command line.
+// bootGuest is startGuest, and waits until the guest is up.
 func bootGuest(t *testing.T, d *testbed.Daemon, id, qemuArguments string, parameters ...string) (serial string) {
+	t.Helper()
+	serial = startGuest(t, d, id, qemuArguments, parameters...)
+	log := testbed.WaitForText(t, serial, testbed.GuestUp, patience)
+	if !strings.Contains(log, testbed.GuestID(id)) {
+		t.Errorf("the guest does not know that it is %s:\n%s", id, log)
+	}
+	return serial
+}
+
+// startGuest defines and starts a tiny guest and returns its serial log. Each parameter goes to its kernel's command line.
+func startGuest(t *testing.T, d *testbed.Daemon, id, qemuArguments string, parameters ...string) (serial string) {
 	t.Helper()
 	kernel, initrd := testbed.Guest(t)
 	serial = d.File(id + ".log")
@@ -45,10 +56,6 @@ func bootGuest(t *testing.T, d *testbed.Daemon, id, qemuArguments string, parame
 	}
 	d.Virsh(t, "define", file)
 	d.Virsh(t, "start", id)
-	log := testbed.WaitForText(t, serial, testbed.GuestUp, patience)
-	if !strings.Contains(log, testbed.GuestID(id)) {
-		t.Errorf("the guest does not know that it is %s:\n%s", id, log)
-	}
 	return serial
 }
 
@@ -102,12 +109,13 @@ func TestTwoDaemonsSideBySide(t *testing.T) {
 			t.Errorf("host %s does not have its UUID %s", d.Name, d.UUID)
 		}
 	}
-	bootGuest(t, a, "web1", "")
+	startGuest(t, a, "web1", "")
 	if names := b.Virsh(t, "list", "--all", "--name"); names != "" {
 		t.Errorf("host b sees guests of host a: %q", names)
 	}
-	bootGuest(t, b, "web1", "") // nothing between the two keeps one VM from running twice: that is for vagoth to notice
+	startGuest(t, b, "web1", "") // nothing between the two keeps one VM from running twice: that is for vagoth to notice
 	awaitState(t, a, "web1", "running")
+	awaitState(t, b, "web1", "running")
 }
 
 func TestGuestsOutliveLibvirtd(t *testing.T) {
@@ -189,7 +197,7 @@ func TestNothingIsLeft(t *testing.T) {
 		t.Run("it", func(t *testing.T) {
 			d := testbed.Libvirt(t)
 			dir = filepath.Dir(filepath.Dir(d.File("x")))
-			bootGuest(t, d, "web1", "")
+			startGuest(t, d, "web1", "")
 			d.Pause(t) // a stopped process is not forgotten
 			if len(traces(t, dir)) == 0 {
 				t.Error("a running host has no traces, so this test cannot see any")
@@ -237,7 +245,7 @@ func TestCrash(t *testing.T) {
 		t.Skip("this is the part of TestNothingIsLeft that is killed")
 	}
 	d := testbed.Libvirt(t)
-	bootGuest(t, d, "web1", "")
+	startGuest(t, d, "web1", "")
 	fmt.Println("crash here: " + filepath.Dir(filepath.Dir(d.File("x"))))
 	<-t.Context().Done()
 }
