@@ -196,7 +196,7 @@ func (p *pool) hostOf(c *conn, g virt.Guest) (host, error) {
 	h := host{disks: p.cfg.Disks, arch: "x86_64", cdromBus: "ide", pciBus: "pci.0"}
 	if p.endpoint.isTest() {
 		h.hypervisor = "test"
-		if slices.ContainsFunc(g.Definition.NICs, func(n virt.NIC) bool { return len(n.Forward) > 0 }) {
+		if slices.ContainsFunc(g.Definition.NICs, hasForward) {
 			return host{}, problem(g, virt.ErrUnsupported, "libvirt's test hypervisor forwards no ports")
 		}
 		return h, nil
@@ -250,14 +250,8 @@ func (h *host) fits(caps libvirtxml.DomainCaps, g virt.Guest) error {
 			break
 		}
 	}
-	forwarders := 0
-	for _, n := range d.NICs {
-		if len(n.Forward) > 0 {
-			forwarders++
-		}
-	}
-	if forwarders > maxForwarders || forwarders > 0 && len(d.Disks)+len(d.NICs)-forwarders > maxBeside {
-		return problem(g, virt.ErrUnsupported, "port forwards: at most %d NICs can have them, beside at most %d other NICs and disks", maxForwarders, maxBeside)
+	if slices.ContainsFunc(d.NICs, hasForward) && (len(d.NICs) > maxNICs || len(d.Disks) > maxDisks) {
+		return problem(g, virt.ErrUnsupported, "a guest with port forwards has at most %d NICs and %d disks", maxNICs, maxDisks)
 	}
 	if d.Console.VNC && caps.Devices != nil && !slices.Contains(values(caps.Devices.Graphics, "type", []string{"vnc"}), "vnc") {
 		return problem(g, virt.ErrUnsupported, "console.vnc: the host's QEMU has no VNC")

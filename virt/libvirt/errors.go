@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 
@@ -113,10 +112,4 @@ func answered(err error, codes ...golibvirt.ErrorNumber) bool {
 		}
 	}
 	return false
-}
-
-// says reports whether err is libvirtd's answer with a text in it.
-func says(err error, text string) bool {
-	var answer golibvirt.Error
-	return errors.As(err, &answer) && strings.Contains(answer.Message, text)
 }

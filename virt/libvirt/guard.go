@@ -113,9 +113,19 @@ func (g *guard) next() ([]byte, error) {
 	if word(1) != program || word(2) != programVersion || word(3) != c.procedure || word(4) != typeReply || word(5) != c.serial {
 		return nil, malformed("a frame that does not answer the call under way")
 	}
-	// The buffer grows with what arrives, not with what is promised.
+	// The buffer grows with what arrives, not with what is promised, and what
+	// promises too much at once is not read any further.
 	var payload bytes.Buffer
-	if _, err := io.CopyN(&payload, g.Conn, int64(length-frameHeader)); err != nil {
+	first := min(4, int64(length-frameHeader))
+	if _, err := io.CopyN(&payload, g.Conn, first); err != nil {
+		return nil, err
+	}
+	if want.most > 0 && first == 4 && word(6) == statusOK {
+		if n := binary.BigEndian.Uint32(payload.Bytes()); uint64(n) > uint64(want.most) {
+			return nil, malformed("a list of %d, where at most %d are allowed", n, want.most)
+		}
+	}
+	if _, err := io.CopyN(&payload, g.Conn, int64(length-frameHeader)-first); err != nil {
 		return nil, err
 	}
 	body := payload.Bytes()

@@ -34,6 +34,7 @@ const (
 type reply struct {
 	frame uint32 // bytes of the whole frame, at most
 	check func(*reader)
+	most  int // elements of the list that it begins with; 0 if it begins with none
 }
 
 // The procedures of libvirt's remote_protocol.x that this package calls.
@@ -83,39 +84,39 @@ func (l limits) reply(procedure uint32) (reply, bool) {
 	case procConnectOpen, procDomainReboot, procDomainResume, procDomainSuspend, procStoragePoolCreate, procStoragePoolBuild,
 		procStoragePoolRefresh, procStoragePoolSetAutostart, procStorageVolDelete, procDomainUndefineFlags, procDomainDestroyFlags,
 		procDomainShutdownFlags:
-		return reply{maxSmall, func(*reader) {}}, true
+		return reply{frame: maxSmall, check: func(*reader) {}}, true
 	case procAuthList:
-		return reply{maxSmall, func(r *reader) { r.skip(4 * r.count(20, 4)) }}, true
+		return reply{frame: maxSmall, check: func(r *reader) { r.skip(4 * r.count(20, 4)) }}, true
 	case procAuthPolkit:
-		return reply{maxSmall, func(r *reader) { r.skip(4) }}, true
+		return reply{frame: maxSmall, check: func(r *reader) { r.skip(4) }}, true
 	case procConnectGetLibVersion:
-		return reply{maxSmall, func(r *reader) { r.skip(8) }}, true
+		return reply{frame: maxSmall, check: func(r *reader) { r.skip(8) }}, true
 	case procDomainGetState:
-		return reply{maxSmall, func(r *reader) { r.skip(8) }}, true
+		return reply{frame: maxSmall, check: func(r *reader) { r.skip(8) }}, true
 	case procDomainGetInfo:
-		return reply{maxSmall, func(r *reader) { r.skip(4 + 8 + 8 + 4 + 8) }}, true
+		return reply{frame: maxSmall, check: func(r *reader) { r.skip(4 + 8 + 8 + 4 + 8) }}, true
 	case procConnectListAllDomains:
-		return reply{maxDocument, func(r *reader) {
+		return reply{frame: maxDocument, check: func(r *reader) {
 			for range r.count(r.limits.domains, 4+16+4) {
 				r.domain()
 			}
 			r.skip(4)
 		}}, true
 	case procNodeGetInfo:
-		return reply{maxSmall, func(r *reader) { r.skip(32*4 + 8 + 6*4) }}, true
+		return reply{frame: maxSmall, check: func(r *reader) { r.skip(32*4 + 8 + 6*4) }}, true
 	case procStoragePoolGetInfo:
-		return reply{maxSmall, func(r *reader) { r.skip(4 + 3*8) }}, true
+		return reply{frame: maxSmall, check: func(r *reader) { r.skip(4 + 3*8) }}, true
 	case procDomainLookupByName, procDomainLookupByUUID, procDomainCreateWithFlags, procDomainDefineXMLFlags:
-		return reply{maxSmall, (*reader).domain}, true
+		return reply{frame: maxSmall, check: (*reader).domain}, true
 	case procStoragePoolDefineXML, procStoragePoolLookupByName, procStoragePoolLookupByPath, procNetworkLookupByName:
-		return reply{maxSmall, func(r *reader) { r.text(maxName); r.skip(16) }}, true
+		return reply{frame: maxSmall, check: func(r *reader) { r.text(maxName); r.skip(16) }}, true
 	case procStorageVolCreateXML, procStorageVolLookupByName:
-		return reply{maxSmall, func(r *reader) { r.text(maxName); r.text(maxName); r.text(maxName) }}, true
+		return reply{frame: maxSmall, check: func(r *reader) { r.text(maxName); r.text(maxName); r.text(maxName) }}, true
 	case procDomainGetXMLDesc, procNetworkGetXMLDesc, procStoragePoolGetXMLDesc, procStorageVolGetXMLDesc, procConnectGetDomainCapabilities,
 		procDomainMigratePerform3Params:
-		return reply{maxDocument, func(r *reader) { r.text(4 << 20) }}, true
+		return reply{frame: maxDocument, check: func(r *reader) { r.text(4 << 20) }}, true
 	case procConnectGetAllDomainStats:
-		return reply{maxFrame, (*reader).stats}, true
+		return reply{frame: maxFrame, check: (*reader).stats, most: l.domains}, true
 	}
 	return reply{}, false
 }

@@ -152,11 +152,10 @@ func addDisks(dom *libvirtxml.Domain, d virt.Definition, h host) {
 }
 
 func addNICs(dom *libvirtxml.Domain, d virt.Definition, h host) {
-	forwarders := 0
-	for _, n := range d.NICs {
-		if len(n.Forward) > 0 {
-			addForwarder(dom, n, h.pciBus, forwarders)
-			forwarders++
+	forwards := slices.ContainsFunc(d.NICs, hasForward)
+	for i, n := range d.NICs {
+		if hasForward(n) {
+			addForwarder(dom, n, h.pciBus, i)
 			continue
 		}
 		nic := libvirtxml.DomainInterface{
@@ -188,21 +187,28 @@ func addNICs(dom *libvirtxml.Domain, d virt.Definition, h host) {
 			// The boot ROM is a file that many hosts do not have.
 			nic.ROM = &libvirtxml.DomainROM{Enabled: "no"}
 		}
+		if forwards {
+			domain, bus, slot, function := uint(0), uint(0), uint(firstSlot+i), uint(0)
+			nic.Address = &libvirtxml.DomainAddress{PCI: &libvirtxml.DomainAddressPCI{Domain: &domain, Bus: &bus, Slot: &slot, Function: &function}}
+		}
 		dom.Devices.Interfaces = append(dom.Devices.Interfaces, nic)
 	}
 }
 
+// The PCI slots of a guest's NICs, if any of them forwards ports. Libvirt gives
+// out slots from the bottom and knows nothing of the device of a forwarding
+// NIC; and the guest names its NICs in the order of their slots.
 const (
-	topSlot       = 0x1d // above it some machines have chips of their own
-	maxForwarders = 4
-	maxBeside     = 14 // disks and NICs that libvirt gives slots to, beside a dozen of its own devices
+	firstSlot = 0x10
+	maxNICs   = 12 // above them some machines have chips of their own
+	maxDisks  = 6  // below them, beside a handful of libvirt's own devices
 )
+
+func hasForward(n virt.NIC) bool { return len(n.Forward) > 0 }
 
 // addForwarder adds a user-mode NIC with port forwards. Libvirt's own XML has
 // them only with passt; QEMU's arguments have had them for ever. All that goes
-// into them is a MAC, an IPv4 address and numbers. Libvirt gives out the slots
-// of the bus from the bottom and knows nothing of this device, so it takes one
-// from the top.
+// into them is a MAC, an IPv4 address and numbers.
 func addForwarder(dom *libvirtxml.Domain, n virt.NIC, bus string, index int) {
 	id := fmt.Sprintf("vagoth%d", index)
 	netdev := "user,id=" + id
@@ -216,7 +222,7 @@ func addForwarder(dom *libvirtxml.Domain, n virt.NIC, bus string, index int) {
 	if dom.QEMUCommandline == nil {
 		dom.QEMUCommandline = &libvirtxml.DomainQEMUCommandline{}
 	}
-	for _, arg := range []string{"-netdev", netdev, "-device", fmt.Sprintf("%s,netdev=%s,mac=%s,bus=%s,addr=%#x,rombar=0", model, id, n.MAC, bus, topSlot-index)} {
+	for _, arg := range []string{"-netdev", netdev, "-device", fmt.Sprintf("%s,netdev=%s,mac=%s,bus=%s,addr=%#x,rombar=0", model, id, n.MAC, bus, firstSlot+index)} {
 		dom.QEMUCommandline.Args = append(dom.QEMUCommandline.Args, libvirtxml.DomainQEMUCommandlineArg{Value: arg})
 	}
 }
