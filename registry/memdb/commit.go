@@ -90,7 +90,7 @@ func (db *DB) run(ctx context.Context, origin trail.Trail, fn func(registry.Tx) 
 	b, g := db.gathering, db.ground.Load()
 	t := &tx{
 		ctx: ctx, rev: db.rev + 1, now: storable(db.now()), trail: origin,
-		stack: stack{base: g.base, top: b.layer},
+		stack: stack{base: g.base, top: b.layer}, undo: make([]undone, 0, 8),
 	}
 	if g.under != nil {
 		t.under = g.under.layer

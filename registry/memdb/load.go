@@ -148,7 +148,7 @@ func (l *loader) commit(rev uint64, ops []operation) error {
 	}
 	for _, parent := range t.bumped {
 		if t.node(parent) == nil { // its last child left, then it was deleted
-			put(t, t.top.edges, parent, 0)
+			t.putEdge(parent, 0)
 		}
 	}
 	changes := t.committed()

@@ -7,8 +7,9 @@ import (
 	"github.com/vagoth/vagoth/registry"
 )
 
-// fanout is how many nodes or pages a page holds at most.
-const fanout = 64
+// fanout is how many nodes or pages a page holds at most. A change copies a page
+// of each level, so that larger ones cost writers more than they give readers.
+const fanout = 32
 
 // edit marks the pages that one batch made for itself and may still change.
 // It has a size, so that no two share an address.

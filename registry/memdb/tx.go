@@ -31,7 +31,7 @@ type tx struct {
 	changes []*change
 	blobs   []operation
 	bumped  []string // parents whose edge revision moved
-	undo    []func()
+	undo    []undone
 	ended   bool
 }
 
@@ -395,13 +395,13 @@ func (t *tx) apply(old, node *registry.Node, blob *operation) {
 		e.before = old
 	}
 	e.after = node
-	put(t, top.nodes, id, e)
+	t.putNode(id, e)
 	t.applyRefs(old, node)
 	t.applyEdges(old, node)
 	if node == nil {
-		put(t, top.edges, id, 0)
+		t.putEdge(id, 0)
 		for _, b := range old.Blobs() {
-			put(t, top.blobs, blobKey(id, b.Key), nil)
+			t.putData(blobKey(id, b.Key), nil)
 		}
 		t.blobs = slices.DeleteFunc(t.blobs, func(o operation) bool { return o.id == id })
 	}
@@ -410,7 +410,7 @@ func (t *tx) apply(old, node *registry.Node, blob *operation) {
 		if blob.op == opPutBlob {
 			data = append([]byte{}, blob.data...) // not nil, which would mean removed
 		}
-		put(t, top.blobs, blobKey(id, blob.key), data)
+		t.putData(blobKey(id, blob.key), data)
 		t.blobs = append(t.blobs, *blob)
 	}
 }
@@ -419,14 +419,14 @@ func (t *tx) applyRefs(old, node *registry.Node) {
 	if old != nil {
 		refs(old, func(ref string) {
 			if node == nil || !holds(node, ref) {
-				put(t, t.top.refs, ref, "")
+				t.putRef(ref, "")
 			}
 		})
 	}
 	if node != nil {
 		refs(node, func(ref string) {
 			if old == nil || !holds(old, ref) {
-				put(t, t.top.refs, ref, node.ID())
+				t.putRef(ref, node.ID())
 			}
 		})
 	}
@@ -450,33 +450,63 @@ func (t *tx) applyEdges(old, node *registry.Node) {
 		if p != "" {
 			t.bump(p)
 			kids := t.top.kids[p]
-			put(t, t.top.kids, p, append(kids[:len(kids):len(kids)], idOf(old, node)))
+			t.putKids(p, append(kids[:len(kids):len(kids)], idOf(old, node)))
 		}
 	}
 }
 
 func (t *tx) bump(parent string) {
-	put(t, t.top.edges, parent, t.rev)
+	t.putEdge(parent, t.rev)
 	t.bumped = append(t.bumped, parent)
 }
 
-// put sets m[k] and remembers how to take it back.
-func put[V any](t *tx, m map[string]V, k string, v V) {
-	was, had := m[k]
-	m[k] = v
-	t.undo = append(t.undo, func() {
-		if had {
-			m[k] = was
-		} else {
-			delete(m, k)
-		}
-	})
+// undone is one step of the undo log: what stood in one of the layer's maps.
+type undone struct {
+	in  rune // the map, by its initial
+	key string
+	was any // nil where there was nothing
 }
+
+// put sets m[k] and remembers how to take it back.
+func put[V any](t *tx, in rune, m map[string]V, k string, v V) {
+	u := undone{in: in, key: k}
+	if was, had := m[k]; had {
+		u.was = was
+	}
+	t.undo = append(t.undo, u)
+	m[k] = v
+}
+
+func takeBack[V any](u undone, m map[string]V) {
+	if was, had := u.was.(V); had {
+		m[u.key] = was
+	} else {
+		delete(m, u.key)
+	}
+}
+
+func (t *tx) putNode(id string, e entry)          { put(t, 'n', t.top.nodes, id, e) }
+func (t *tx) putRef(ref, owner string)            { put(t, 'r', t.top.refs, ref, owner) }
+func (t *tx) putEdge(parent string, rev uint64)   { put(t, 'e', t.top.edges, parent, rev) }
+func (t *tx) putKids(parent string, ids []string) { put(t, 'k', t.top.kids, parent, ids) }
+func (t *tx) putData(key string, data []byte)     { put(t, 'b', t.top.blobs, key, data) }
 
 // rollback takes back all that the transaction wrote into the layer.
 func (t *tx) rollback() {
 	for i := len(t.undo) - 1; i >= 0; i-- {
-		t.undo[i]()
+		u := t.undo[i]
+		switch u.in {
+		case 'n':
+			takeBack(u, t.top.nodes)
+		case 'r':
+			takeBack(u, t.top.refs)
+		case 'e':
+			takeBack(u, t.top.edges)
+		case 'k':
+			takeBack(u, t.top.kids)
+		case 'b':
+			takeBack(u, t.top.blobs)
+		}
 	}
 	t.undo, t.changes, t.blobs = nil, nil, nil
 }

@@ -1,0 +1,348 @@
+package memdb
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	gomemdb "github.com/hashicorp/go-memdb"
+
+	"github.com/vagoth/vagoth/registry"
+)
+
+// sizes are the numbers of nodes; only the smallest with VAGOTH_BENCH=small.
+func sizes() []int {
+	if os.Getenv("VAGOTH_BENCH") == "small" {
+		return []int{10_000}
+	}
+	return []int{10_000, 100_000, 1_000_000}
+}
+
+const perHost = 20
+
+// sample is the i-th of many nodes: every 21st a host, the others on it.
+func sample(i int) registry.Draft {
+	host := i / (perHost + 1)
+	d := registry.Draft{
+		ID: fmt.Sprintf("hv-%06d", host), Name: fmt.Sprintf("host%06d", host), Type: "hypervisor", State: "up",
+		Tags: map[string]string{"rack": fmt.Sprintf("r%d", host%400), "ssd": ""},
+	}
+	if n := i % (perHost + 1); n > 0 {
+		parent := d.ID
+		d = registry.Draft{
+			ID: fmt.Sprintf("8f3c%04x-6c1b-4d2e-9a%02x-%012x", i*7919%65536, i%256, i), Name: fmt.Sprintf("web-%07d", i), Type: "vm", Tenant: fmt.Sprintf("tenant%d", i%500),
+			Parent: parent, State: []string{"running", "off", "paused"}[i%3],
+			Tags: map[string]string{"role": fmt.Sprintf("role%d", i%1000), "batch": ""},
+			Keys: []string{fmt.Sprintf("mac-52:54:00:%02x:%02x:%02x", i>>16&255, i>>8&255, i&255), fmt.Sprintf("ip-10.%d.%d.%d", i>>16&255, i>>8&255, i&255)},
+		}
+		d.Definition = registry.TrustedDocument(fmt.Sprintf(`{"cpu":2,"disks":[{"name":"root","size":10240}],"memory":4096,"nics":[{"mac":"%06x","network":"lan"}],"type":"kvm"}`, i))
+	}
+	return d
+}
+
+// fill makes a store of n sample nodes, in memory.
+func fill(tb testing.TB, n int) (db *DB, documents int) {
+	tb.Helper()
+	db, err := Memory(registry.Deps{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	l := newLoader(db)
+	l.begin(header{store: db.store})
+	for i := range n {
+		node := registry.NewNode(sample(i), registry.Stamp{Revision: uint64(i/50) + 1, CreatedAt: time.Unix(int64(i), 0), UpdatedAt: time.Unix(int64(i), 5)})
+		documents += node.Definition().Len() + node.Metadata().Len()
+		enc, err := appendNode(nil, node, nil)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		d := &decoder{s: string(enc)}
+		t := &tx{stack: stack{base: l.base, top: l.layer}, rev: node.Revision()}
+		t.apply(nil, d.node(), nil)
+		if l.rev = node.Revision(); i%20000 == 0 {
+			l.flush()
+		}
+	}
+	l.end()
+	return db, documents
+}
+
+// rawRow and rawTables are the same nodes in go-memdb as one would write it by
+// its manual.
+type rawRow struct {
+	ID, Name, Type, Tenant, Parent, State string
+	Keys, Tags                            []string
+	Definition                            string
+}
+
+func rawTables(tb testing.TB, n int) *gomemdb.MemDB {
+	tb.Helper()
+	indexes := map[string]*gomemdb.IndexSchema{
+		"id":   {Name: "id", Unique: true, Indexer: &gomemdb.StringFieldIndex{Field: "ID"}},
+		"name": {Name: "name", Unique: true, Indexer: &gomemdb.StringFieldIndex{Field: "Name"}},
+		"key":  {Name: "key", Unique: true, AllowMissing: true, Indexer: &gomemdb.StringSliceFieldIndex{Field: "Keys"}},
+		"tag":  {Name: "tag", AllowMissing: true, Indexer: &gomemdb.StringSliceFieldIndex{Field: "Tags"}},
+	}
+	for _, f := range []string{"Type", "Tenant", "Parent", "State"} {
+		indexes[f] = &gomemdb.IndexSchema{Name: f, AllowMissing: true, Indexer: &gomemdb.StringFieldIndex{Field: f}}
+	}
+	db, err := gomemdb.NewMemDB(&gomemdb.DBSchema{Tables: map[string]*gomemdb.TableSchema{"nodes": {Name: "nodes", Indexes: indexes}}})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	txn := db.Txn(true)
+	for i := range n {
+		d := sample(i)
+		row := &rawRow{ID: d.ID, Name: d.Name, Type: d.Type, Tenant: d.Tenant, Parent: d.Parent, State: d.State, Keys: d.Keys, Definition: d.Definition.String()}
+		for k, v := range d.Tags {
+			row.Tags = append(row.Tags, k, k+"="+v)
+		}
+		if err := txn.Insert("nodes", row); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	txn.Commit()
+	return db
+}
+
+// beside runs ours and raw in turns, so that both see the same machine, and
+// reports how many times as fast ours is.
+func beside(b *testing.B, ours, raw func(i int)) {
+	b.Helper()
+	b.ReportAllocs()
+	var mine, theirs time.Duration
+	const turn = 200
+	for i := 0; i < b.N; {
+		n := min(turn, b.N-i)
+		begin := time.Now()
+		for j := range n {
+			ours(i + j)
+		}
+		mine += time.Since(begin)
+		b.StopTimer()
+		begin = time.Now()
+		for j := range n {
+			raw(i + j)
+		}
+		theirs += time.Since(begin)
+		b.StartTimer()
+		i += n
+	}
+	b.ReportMetric(float64(mine.Nanoseconds())/float64(b.N), "ns/op")
+	b.ReportMetric(float64(theirs.Nanoseconds())/float64(b.N), "raw-ns/op")
+	b.ReportMetric(float64(theirs)/float64(mine), "ratio")
+}
+
+func BenchmarkRead(b *testing.B) {
+	for _, n := range sizes() {
+		b.Run(fmt.Sprintf("nodes=%d", n), func(b *testing.B) {
+			runtime.GC()
+			db, _ := fill(b, n)
+			raw := rawTables(b, n)
+			ctx := b.Context()
+			pick := func(i int) int { i = i * 7919 % n; return i - i%(perHost+1) + 1 + i%perHost }
+			view := func() registry.Reader {
+				v, err := db.View(ctx)
+				if err != nil {
+					b.Fatal(err)
+				}
+				return v
+			}
+			drafts := make([]registry.Draft, 512)
+			for i := range drafts {
+				drafts[i] = sample(min(pick(i*31), n-1))
+				if drafts[i].Type != "vm" {
+					drafts[i] = sample(1)
+				}
+			}
+			draft := func(i int) registry.Draft { return drafts[i%len(drafts)] }
+			one := func(index string, key func(registry.Draft) string, get func(registry.Reader, string) (*registry.Node, error)) func(*testing.B) {
+				return func(b *testing.B) {
+					beside(b, func(i int) {
+						if _, err := get(view(), key(draft(i))); err != nil {
+							b.Fatal(err)
+						}
+					}, func(i int) {
+						if o, err := raw.Txn(false).First("nodes", index, key(draft(i))); err != nil || o == nil {
+							b.Fatal(err)
+						}
+					})
+				}
+			}
+			b.Run("get", one("id", func(d registry.Draft) string { return d.ID }, registry.Reader.Get))
+			b.Run("name", one("name", func(d registry.Draft) string { return d.Name }, registry.Reader.ByName))
+			b.Run("key", one("key", func(d registry.Draft) string { return d.Keys[0] }, registry.Reader.ByKey))
+			list := func(index string, key func(registry.Draft) string, query func(registry.Draft) registry.Query) func(*testing.B) {
+				return func(b *testing.B) {
+					found, want := 0, 0
+					beside(b, func(i int) {
+						for _, err := range view().List(query(draft(i))) {
+							if err != nil {
+								b.Fatal(err)
+							}
+							found++
+						}
+					}, func(i int) {
+						it, err := raw.Txn(false).Get("nodes", index, key(draft(i)))
+						if err != nil {
+							b.Fatal(err)
+						}
+						for it.Next() != nil {
+							want++
+						}
+					})
+					if found != want || found == 0 {
+						b.Fatalf("listed %d nodes, go-memdb %d", found, want)
+					}
+					b.ReportMetric(float64(found)/float64(b.N), "nodes/op")
+				}
+			}
+			b.Run("tag", list("tag", func(d registry.Draft) string { return "role=" + d.Tags["role"] }, func(d registry.Draft) registry.Query {
+				return registry.Query{Tags: map[string]*string{"role": registry.Is(d.Tags["role"])}}
+			}))
+			b.Run("parent", list("Parent", func(d registry.Draft) string { return d.Parent }, func(d registry.Draft) registry.Query {
+				return registry.Query{Parent: registry.Is(d.Parent)}
+			}))
+		})
+	}
+}
+
+// BenchmarkMemory reports the memory a node takes beyond its documents.
+func BenchmarkMemory(b *testing.B) {
+	for _, n := range sizes() {
+		b.Run(fmt.Sprintf("nodes=%d", n), func(b *testing.B) {
+			for range b.N {
+				before := heap()
+				db, documents := fill(b, n)
+				after := heap()
+				b.ReportMetric(float64(after-before-uint64(documents))/float64(n), "bytes/node")
+				runtime.KeepAlive(db)
+			}
+		})
+	}
+}
+
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// BenchmarkOpen opens a store whose snapshot holds all nodes.
+func BenchmarkOpen(b *testing.B) {
+	for _, n := range sizes() {
+		b.Run(fmt.Sprintf("nodes=%d", n), func(b *testing.B) {
+			dir := b.TempDir()
+			full, _ := fill(b, n)
+			db := openDir(b, dir)
+			d := db.log.(*disk)
+			s := *full.state.Load()
+			s.index = db.state.Load().index
+			begin := time.Now()
+			if err := d.snapshot(b.Context(), &s, db.store); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(time.Since(begin).Seconds(), "snapshot-s")
+			if err := db.Close(); err != nil {
+				b.Fatal(err)
+			}
+			full, s = nil, state{}
+			runtime.GC()
+			b.ResetTimer()
+			for range b.N {
+				db := openDir(b, dir)
+				b.StopTimer()
+				if got := db.Stats().Nodes; got != n {
+					b.Fatalf("%d nodes, want %d", got, n)
+				}
+				if err := db.Close(); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+			}
+			b.ReportMetric(b.Elapsed().Seconds()/float64(b.N), "open-s")
+		})
+	}
+}
+
+// rawSyncs measures how many appends of one record, each with its own sync, this
+// machine's disk takes in a second.
+func rawSyncs(b *testing.B, dir string) float64 {
+	f, err := os.OpenFile(filepath.Join(dir, "raw"), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	rec := make([]byte, 400)
+	// Written once, so that what is measured does not extend the file.
+	for range 4000 {
+		if _, err := f.Write(rec); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := f.Sync(); err != nil {
+		b.Fatal(err)
+	}
+	begin, n := time.Now(), 0
+	for ; n < 4000 && time.Since(begin) < 500*time.Millisecond; n++ {
+		if _, err := f.WriteAt(rec, int64(n*len(rec))); err != nil {
+			b.Fatal(err)
+		}
+		if err := fdatasync(f); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return float64(n) / time.Since(begin).Seconds()
+}
+
+// BenchmarkCreate makes synced nodes with several callers at once.
+func BenchmarkCreate(b *testing.B) {
+	for _, callers := range []int{1, 16, 256} {
+		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
+			dir := b.TempDir()
+			db := openDir(b, dir)
+			defer db.Close()
+			before := rawSyncs(b, dir)
+			var next atomic.Int64
+			var wg sync.WaitGroup
+			ctx := b.Context()
+			drafts := make([]registry.Draft, b.N)
+			for i := range drafts {
+				drafts[i] = sample(i)
+				drafts[i].Parent = ""
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			for range callers {
+				wg.Go(func() {
+					for {
+						i := int(next.Add(1)) - 1
+						if i >= b.N {
+							return
+						}
+						if _, err := registry.Create(ctx, db, drafts[i]); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			wg.Wait()
+			b.StopTimer()
+			raw := (before + rawSyncs(b, dir)) / 2
+			rate := float64(b.N) / b.Elapsed().Seconds()
+			s := db.Stats()
+			b.ReportMetric(rate, "creates/s")
+			b.ReportMetric(raw, "raw-syncs/s")
+			b.ReportMetric(rate/raw, "ratio")
+			b.ReportMetric(float64(s.Commits)/float64(s.Syncs), "creates/sync")
+		})
+	}
+}
