@@ -146,7 +146,11 @@ func (c *checker) add(format string, args ...any) {
 }
 
 func (c *checker) job(i int, j *Job, n int) {
+	a, ok := c.actions[j.Action]
 	at := fmt.Sprintf("job %d", i)
+	if ok {
+		at = fmt.Sprintf("job %d (%s)", i, j.Action)
+	}
 	name := func(what, s string) {
 		if err := registry.CheckName(s); err != nil {
 			c.add("%s: %s: %v", at, what, err)
@@ -158,9 +162,7 @@ func (c *checker) job(i int, j *Job, n int) {
 	if err := registry.CheckKey(j.Queue); err != nil {
 		c.add("%s: its queue: %v", at, err)
 	}
-	a, ok := c.actions[j.Action]
 	if ok {
-		at = fmt.Sprintf("job %d (%s)", i, j.Action)
 		c.params(at, a, j.Params)
 	} else {
 		hint := component.DidYouMean(j.Action, maps.Keys(c.actions))

@@ -274,7 +274,7 @@ func (s *Scheduler) end(j *job, state scheduler.State, err error) {
 	if j.status.State.Ended() {
 		return
 	}
-	j.status.State, j.status.EndedAt, j.status.Waiting, j.status.Overdue = state, s.now(), "", false
+	j.status.State, j.status.EndedAt, j.status.Waiting, j.status.Overdue, j.status.Error = state, s.now(), "", false, ""
 	if err != nil {
 		j.status.Error = cut(err.Error(), maxError)
 		j.status = j.status.WithErr(err)

@@ -1,0 +1,241 @@
+package schedulertest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/vagoth/vagoth/scheduler"
+	"github.com/vagoth/vagoth/trail"
+)
+
+// Open makes a scheduler that is to be tested. The suite closes it.
+type Open func(t *testing.T, deps scheduler.Deps) scheduler.Scheduler
+
+// errBoom is what the action fail answers.
+var errBoom = errors.New("boom")
+
+// bench is a scheduler with actions that do as they are told.
+type bench struct {
+	t *testing.T
+	s scheduler.Scheduler
+
+	mu      sync.Mutex
+	gates   map[string]chan error
+	started []string // job IDs in the order in which attempts began
+	running map[string]int
+	most    map[string]int // by queue: how many ever ran side by side
+	trails  []trail.Trail
+	leave   sync.WaitGroup
+}
+
+// inBubble runs fn with a fresh scheduler in fake time, and closes it.
+func inBubble(t *testing.T, open Open, fn func(b *bench)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, open)
+		defer b.close()
+		fn(b)
+	})
+}
+
+func newBench(t *testing.T, open Open) *bench {
+	b := &bench{t: t, gates: map[string]chan error{}, running: map[string]int{}, most: map[string]int{}}
+	b.s = open(t, scheduler.Deps{Actions: b.actions(), Data: t.TempDir()})
+	return b
+}
+
+func (b *bench) close() {
+	if err := b.s.Close(); err != nil {
+		b.t.Errorf("cannot close: %v", err)
+	}
+	b.leave.Wait()
+}
+
+// actions are what the suite's jobs can do.
+func (b *bench) actions() map[string]scheduler.Action {
+	all := map[string]scheduler.Action{}
+	add := func(a scheduler.Action, run scheduler.Handler) {
+		a.Run = func(ctx context.Context, t scheduler.Task) (any, error) {
+			defer b.enter(ctx, t)()
+			return run(ctx, t)
+		}
+		all[a.Name] = a
+	}
+	gate := func(ctx context.Context, t scheduler.Task) (any, error) {
+		select {
+		case err := <-b.gate(t.Job().ID):
+			return nil, err
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	add(scheduler.Action{Name: "ok", Params: []scheduler.Param{{Name: "n", Type: scheduler.Integer}}}, func(_ context.Context, t scheduler.Task) (any, error) {
+		return t.Job().Params, nil
+	})
+	add(scheduler.Action{Name: "gate"}, gate)
+	add(scheduler.Action{Name: "stop", Urgent: true}, gate)
+	add(scheduler.Action{Name: "start", Superseded: true}, gate)
+	add(scheduler.Action{Name: "fail"}, func(context.Context, scheduler.Task) (any, error) { return nil, errBoom })
+	add(scheduler.Action{Name: "panic"}, func(context.Context, scheduler.Task) (any, error) { panic("the sky") })
+	add(scheduler.Action{Name: "flaky", Params: []scheduler.Param{{Name: "until", Type: scheduler.Integer, Required: true}}},
+		func(_ context.Context, t scheduler.Task) (any, error) {
+			var p struct{ Until int }
+			if err := scheduler.DecodeParams(t, &p); err != nil {
+				return nil, err
+			}
+			if t.Job().Trail.Attempt < p.Until {
+				return nil, errBoom
+			}
+			return nil, nil
+		})
+	add(scheduler.Action{Name: "deaf"}, func(_ context.Context, t scheduler.Task) (any, error) { return nil, <-b.gate(t.Job().ID) })
+	add(scheduler.Action{Name: "talk"}, func(_ context.Context, t scheduler.Task) (any, error) {
+		t.Progress(150, "nearly")
+		t.Log("one")
+		t.Log("two")
+		return map[string]int{"answer": 42}, <-b.gate(t.Job().ID)
+	})
+	add(scheduler.Action{Name: "types", Params: []scheduler.Param{
+		{Name: "s", Type: scheduler.String, Required: true}, {Name: "i", Type: scheduler.Integer}, {Name: "f", Type: scheduler.Number},
+		{Name: "b", Type: scheduler.Boolean}, {Name: "o", Type: scheduler.Object}, {Name: "a", Type: scheduler.Array}, {Name: "d", Type: scheduler.Duration},
+	}}, func(context.Context, scheduler.Task) (any, error) { return nil, nil })
+	add(scheduler.Action{Name: "nest", Params: []scheduler.Param{{Name: "queue", Type: scheduler.String, Required: true}}},
+		func(ctx context.Context, t scheduler.Task) (any, error) {
+			var p struct{ Queue string }
+			if err := scheduler.DecodeParams(t, &p); err != nil {
+				return nil, err
+			}
+			list, err := b.s.Submit(ctx, scheduler.Package{Jobs: []scheduler.Job{{Queue: p.Queue, Action: "ok"}}})
+			if err != nil {
+				return nil, err
+			}
+			st, err := b.s.Wait(ctx, list[0].ID)
+			return nil, errors.Join(err, st.Err())
+		})
+	return all
+}
+
+// enter notes that an attempt runs, until what it returns is called.
+func (b *bench) enter(ctx context.Context, t scheduler.Task) func() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	j := t.Job()
+	b.started = append(b.started, j.ID)
+	b.trails = append(b.trails, trail.From(ctx))
+	b.running[j.Queue]++
+	b.most[j.Queue] = max(b.most[j.Queue], b.running[j.Queue])
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.running[j.Queue]--
+	}
+}
+
+func (b *bench) gate(id string) chan error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.gates[id] == nil {
+		b.gates[id] = make(chan error, 1)
+	}
+	return b.gates[id]
+}
+
+// open lets a job that waits at its gate end with err.
+func (b *bench) open(id string, err error) {
+	b.gate(id) <- err
+	synctest.Wait()
+}
+
+// submit hands in a package whose jobs have IDs, and returns when all is at
+// rest. A refusal fails the test.
+func (b *bench) submit(jobs ...scheduler.Job) {
+	b.t.Helper()
+	b.submitAs(context.Background(), jobs...)
+}
+
+func (b *bench) submitAs(ctx context.Context, jobs ...scheduler.Job) {
+	b.t.Helper()
+	var mu sync.Mutex
+	var refusal error
+	b.leave.Go(func() {
+		_, err := b.s.Submit(ctx, scheduler.Package{Jobs: jobs})
+		mu.Lock()
+		defer mu.Unlock()
+		refusal = err
+	})
+	synctest.Wait()
+	mu.Lock()
+	defer mu.Unlock()
+	if refusal != nil {
+		b.t.Fatalf("%v was refused: %v", jobs, refusal)
+	}
+}
+
+func (b *bench) status(id string) scheduler.Status {
+	b.t.Helper()
+	st, err := b.s.Status(context.Background(), id)
+	if err != nil {
+		b.t.Fatalf("status of %s: %v", id, err)
+	}
+	return st
+}
+
+// want checks the states of jobs, given as "id=state".
+func (b *bench) want(states ...string) {
+	b.t.Helper()
+	for _, w := range states {
+		for i := range w {
+			if w[i] == '=' {
+				if st := b.status(w[:i]); string(st.State) != w[i+1:] {
+					b.t.Errorf("job %s is %s (%s %s), want %s", w[:i], st.State, st.Waiting, st.Error, w[i+1:])
+				}
+			}
+		}
+	}
+}
+
+// wantStarted checks in which order attempts began.
+func (b *bench) wantStarted(ids ...string) {
+	b.t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !slices.Equal(b.started, ids) {
+		b.t.Errorf("attempts began in the order %v, want %v", b.started, ids)
+	}
+}
+
+// pass lets time go by.
+func (b *bench) pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func job(id, queue, action string) scheduler.Job {
+	return scheduler.Job{ID: id, Queue: queue, Action: action}
+}
+
+func after(j scheduler.Job, ids ...string) scheduler.Job {
+	for _, id := range ids {
+		j.After = append(j.After, scheduler.Dependency{ID: id})
+	}
+	return j
+}
+
+func with(j scheduler.Job, v any) scheduler.Job {
+	j.Params = scheduler.MustParams(v)
+	return j
+}
+
+func ids(prefix string, n int) []string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = fmt.Sprintf("%s%d", prefix, i)
+	}
+	return list
+}
