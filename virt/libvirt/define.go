@@ -164,6 +164,7 @@ func lookup(c *conn, g virt.Guest) (golibvirt.Domain, error) {
 type known struct {
 	at   time.Time
 	caps libvirtxml.DomainCaps
+	err  error // it cannot run such domains at all
 }
 
 const knownFor = 5 * time.Minute
@@ -174,20 +175,45 @@ func (p *pool) capabilities(c *conn, hypervisor string) (libvirtxml.DomainCaps, 
 	k, ok := p.caps[hypervisor]
 	p.mu.Unlock()
 	if ok && p.now().Sub(k.at) < knownFor {
-		return k.caps, nil
-	}
-	text, err := c.ConnectGetDomainCapabilities(nil, nil, nil, golibvirt.OptString{hypervisor}, 0)
-	if err != nil {
-		return libvirtxml.DomainCaps{}, translate(err)
+		return k.caps, k.err
 	}
 	k = known{at: p.now()}
-	if err := xml.Unmarshal([]byte(text), &k.caps); err != nil {
+	text, err := c.ConnectGetDomainCapabilities(nil, nil, nil, golibvirt.OptString{hypervisor}, 0)
+	if err != nil {
+		refused := (*HostError)(nil)
+		if err = translate(err); isUnreachable(err) || !errors.As(err, &refused) {
+			return libvirtxml.DomainCaps{}, err
+		}
+		k.err = fmt.Errorf("%w: the host runs no %s domains: %s", virt.ErrUnsupported, hypervisor, refused.Message)
+	} else if err := xml.Unmarshal([]byte(text), &k.caps); err != nil {
 		return libvirtxml.DomainCaps{}, unreachable(malformed("capabilities that cannot be read: %s", clean(err.Error(), maxMessage)))
+	} else if hypervisor == "kvm" && !runsPlainCPU(k.caps) {
+		k.err = fmt.Errorf("%w: the host has a KVM that cannot run even QEMU's plainest 64-bit CPU", virt.ErrUnsupported)
 	}
 	p.mu.Lock()
 	p.caps[hypervisor] = k
 	p.mu.Unlock()
-	return k.caps, nil
+	return k.caps, k.err
+}
+
+// runsPlainCPU is false on a host whose /dev/kvm is there and of no use, as in
+// some virtual machines: libvirt lists such a KVM, and no guest boots on it.
+func runsPlainCPU(caps libvirtxml.DomainCaps) bool {
+	if caps.CPU == nil {
+		return true
+	}
+	listed := false
+	for _, mode := range caps.CPU.Modes {
+		for _, m := range mode.Models {
+			if mode.Name == "custom" && (m.Name == "qemu64" || m.Name == "kvm64") {
+				if m.Usable != "no" {
+					return true
+				}
+				listed = true
+			}
+		}
+	}
+	return !listed
 }
 
 // hostOf finds out how a guest has to be written for this host, and refuses
@@ -207,7 +233,7 @@ func (p *pool) hostOf(c *conn, g virt.Guest) (host, error) {
 	if p.cfg.Emulator == "auto" {
 		h.hypervisor = "kvm"
 		caps, err = p.capabilities(c, "kvm")
-		if refused := (*HostError)(nil); errors.As(err, &refused) {
+		if errors.Is(err, virt.ErrUnsupported) {
 			h.hypervisor = "qemu"
 			caps, err = p.capabilities(c, "qemu")
 		}
