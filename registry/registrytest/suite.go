@@ -25,6 +25,7 @@
 //	WatchCompacted    one that is too late is told so and never skips
 //	Cursors           a cursor names its store; a bad one is refused
 //	Delta             the optional registry.Delta
+//	Export            what was exported is imported as it was; what cannot be imported changes nothing
 //	Context           a context that has ended stops every call; a waiting Update is withdrawn
 //	Close             later calls and watches end with ErrClosed; no goroutine is left
 //	Linearizable      8 clients race for 5 words: some order explains all their answers (porcupine)
@@ -104,6 +105,7 @@ func Run(t *testing.T, open Open) {
 			}
 		}
 	})
+	t.Run("Export", func(t *testing.T) { testExport(t, open) })
 	t.Run("Close", func(t *testing.T) { testClose(t, open) })
 	t.Run("Linearizable", func(t *testing.T) { testLinearizable(t, open) })
 	t.Run("Model", func(t *testing.T) { testModel(t, open) })
