@@ -158,7 +158,6 @@ func assignNotTwo(w *world) {
 	w.alarm("a", "h1", "h2")
 	w.take("h2", "a")
 	w.poll()
-	w.poll()
 	w.alarm("a")
 	w.on("a", "h1")
 }

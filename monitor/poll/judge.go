@@ -167,10 +167,10 @@ func (j *judgement) vm(u string) error {
 }
 
 // places are the hosts on which a VM stands or is seen, apart from the one that
-// it moves to.
+// it moves to from where it stands.
 func (j *judgement) places(n *registry.Node, on map[string]sighting) []string {
 	hosts := slices.Collect(maps.Keys(on))
-	if to := virt.MovesTo(n); to != "" {
+	if to := virt.MovesTo(n); to != "" && n.Parent() != "" {
 		hosts = slices.DeleteFunc(hosts, func(h string) bool { return h == to })
 	}
 	if p := n.Parent(); p != "" {
@@ -227,6 +227,10 @@ func (j *judgement) clearAlarms() error {
 			h := j.hosts[id]
 			return h != nil && !h.listed && h.node.State() != string(virt.Down)
 		}) {
+			continue
+		}
+		if i := slices.IndexFunc(j.changes, func(c change) bool { return c.id == id && c.parent != nil }); i >= 0 {
+			j.changes[i].remove = append(j.changes[i].remove, virt.MetaAlarm) // one node, one write
 			continue
 		}
 		c := change{id: n.ID(), revision: n.Revision(), remove: []string{virt.MetaAlarm}}
