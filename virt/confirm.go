@@ -159,12 +159,16 @@ func free(tx registry.Tx, n *registry.Node, mark Confirmed, abandon bool) error 
 		e.Host, e.Reason = host, "freed when "+host+" was confirmed down: "+mark.Reason
 		// A VM that was moving may have arrived. What says so stays, and the
 		// next action asks there before anything else.
-		var remove []string
-		if abandon && DisksOn(n) == host {
+		set, remove := map[string]any{MetaEvidence: e}, []string(nil)
+		switch to := MovesTo(n); {
+		case !abandon || DisksOn(n) != host:
+		case to != "":
+			set[MetaDisksOn] = to // if there are any left, they are there
+		default:
 			remove = append(remove, MetaDisksOn)
 		}
 		var err error
-		if d.Metadata, err = d.Metadata.Merge(map[string]any{MetaEvidence: e}, remove...); err != nil {
+		if d.Metadata, err = d.Metadata.Merge(set, remove...); err != nil {
 			return err
 		}
 	}

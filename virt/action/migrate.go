@@ -221,8 +221,11 @@ func (r *run) settleOn(ctx context.Context, p place, s virt.State) error {
 			if s != virt.Missing && p.there() {
 				set[virt.MetaEvidence] = virt.Evidence{At: at, Host: p.host.ID}
 			}
-			if virt.DisksOn(n) != "" && p.there() && p.host.ID != from {
+			switch on := virt.DisksOn(n); {
+			case on != "" && p.there() && p.host.ID != from:
 				set[virt.MetaDisksOn] = p.host.ID // they came along
+			case on == virt.MovesTo(n) && !p.there():
+				remove = append(remove, virt.MetaDisksOn) // given up when it was freed, and they did not arrive
 			}
 			d.Parent, d.State = p.host.ID, string(s)
 			d.Metadata, err = d.Metadata.Merge(set, remove...)
