@@ -72,7 +72,7 @@ func parseAddress(text string) (endpoint, error) {
 	if err != nil {
 		return refuse("is no URI: write one such as qemu:///system or qemu+ssh://root@host/system")
 	}
-	if u.Opaque != "" || u.Fragment != "" || u.RawFragment != "" || u.RawPath != "" {
+	if !strings.HasPrefix(strings.ToLower(text), u.Scheme+"://") || u.Opaque != "" || u.Fragment != "" || u.RawFragment != "" || u.RawPath != "" {
 		return refuse("is no libvirt URI: write one such as qemu:///system")
 	}
 	hypervisor, over, _ := strings.Cut(u.Scheme, "+")
@@ -82,7 +82,11 @@ func parseAddress(text string) (endpoint, error) {
 	default:
 		return refuse("is for %.40q: only qemu:///system (and test:///default, for tests) are known", e.driver)
 	}
-	for key, values := range u.Query() {
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return refuse("has parameters that cannot be read: only one socket=PATH is known")
+	}
+	for key, values := range query {
 		if key != "socket" || len(values) != 1 {
 			return refuse("has the parameter %.40q: only one socket=PATH is known", key)
 		}
