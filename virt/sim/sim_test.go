@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -102,5 +103,47 @@ func TestConformance(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func TestDefineOfARunningGuest(t *testing.T) {
+	d, g := open(t, nil), vm("web")
+	up(t, d, h1, g)
+	changed := g
+	changed.Definition.CPU++
+	if err := d.Define(t.Context(), h1, changed); !errors.Is(err, virt.ErrBusy) {
+		t.Errorf("defining a running guest anew: %v, want ErrBusy", err)
+	}
+	if info, err := d.Info(t.Context(), h1, g); err != nil || info.CPU != g.Definition.CPU {
+		t.Errorf("it has %d CPUs (%v), want %d", info.CPU, err, g.Definition.CPU)
+	}
+}
+
+func TestVolumesOfOthers(t *testing.T) {
+	d, g, thief := open(t, nil), vm("web"), vm("thief")
+	if err := d.Provision(t.Context(), h1, g); err != nil {
+		t.Fatal(err)
+	}
+	thief.Definition.Disks = g.Definition.Disks
+	if err := d.Provision(t.Context(), h1, thief); !errors.Is(err, virt.ErrConflict) {
+		t.Errorf("provisioning a volume of another guest: %v, want ErrConflict", err)
+	}
+	if err := d.Deprovision(t.Context(), h1, thief); err != nil {
+		t.Error(err)
+	}
+	if _, ok, err := d.Disk("h1", "web-disk-0"); !ok || err != nil {
+		t.Errorf("the volume of another guest is gone (%v)", err)
+	}
+	// It is in the way of a guest that would bring one of the same name, too.
+	other := vm("other")
+	other.Definition.Disks = g.Definition.Disks
+	if err := errors.Join(d.Provision(t.Context(), h2, other), d.Define(t.Context(), h2, other)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Migrate(t.Context(), h2, h1, other, false); !errors.Is(err, virt.ErrConflict) {
+		t.Errorf("migrating onto a volume of another guest: %v, want ErrConflict", err)
+	}
+	if _, err := d.Info(t.Context(), h2, other); err != nil {
+		t.Errorf("after a refused migrate: %v", err)
 	}
 }
