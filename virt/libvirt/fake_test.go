@@ -17,7 +17,12 @@ import (
 	"github.com/vagoth/vagoth/virt"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv("VAGOTH_TEST_SSH") != "" {
+		os.Exit(actAsSSH())
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // fake is a libvirtd of a few lines that says what a test wants it to say.
 type fake struct {
@@ -51,7 +56,12 @@ func newFake(t testing.TB, answer func(net.Conn, request) bool) *fake {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fake{address: "qemu:///system?socket=" + socket, answer: answer, conns: map[net.Conn]bool{}}
+	return newFakeOn(t, l, "qemu:///system?socket="+socket, answer)
+}
+
+// newFakeOn serves on any listener.
+func newFakeOn(t testing.TB, l net.Listener, address string, answer func(net.Conn, request) bool) *fake {
+	f := &fake{address: address, answer: answer, conns: map[net.Conn]bool{}}
 	f.done.Go(func() {
 		for {
 			c, err := l.Accept()

@@ -200,7 +200,7 @@ func survive(t *testing.T, answer func(net.Conn, request) bool) {
 		_ = c.Close()
 	}
 	f.mu.Unlock()
-	if err := goleak.Find(leaks, goleak.IgnoreAnyFunction("github.com/vagoth/vagoth/virt/libvirt.newFake.func1"),
+	if err := goleak.Find(leaks, goleak.IgnoreAnyFunction("github.com/vagoth/vagoth/virt/libvirt.newFakeOn.func1"),
 		goleak.IgnoreAnyFunction("sync.(*WaitGroup).Go.func1")); err != nil {
 		t.Error(err)
 	}
