@@ -379,6 +379,28 @@ func TestPollFindsNothing(t *testing.T) {
 	}
 }
 
+func TestStartIsRefused(t *testing.T) {
+	w := newWorld(t, "h1", "h2")
+	w.vm("web1", small)
+	w.must(virt.ActionStart, virt.Params{VM: "web1", Host: "h1"})
+	if _, err := w.run(t.Context(), virt.ActionStart, virt.Params{VM: "web1", Host: "h2"}); !errors.Is(err, virt.ErrConflict) || !strings.Contains(err.Error(), "vagoth migrate web1") {
+		t.Errorf("starting it on another host: %v", err)
+	}
+	w.must(virt.ActionStop, virt.Params{VM: "web1"})
+	w.set("web1", func(d *registry.Draft) {
+		var err error
+		if d.Metadata, err = d.Metadata.Merge(map[string]any{virt.MetaAlarm: virt.Alarm{Kind: alarmTwice, Text: "it is on h1 and h2"}}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if _, err := w.run(t.Context(), virt.ActionStart, virt.Params{VM: "web1"}); !errors.Is(err, virt.ErrConflict) || !strings.Contains(err.Error(), "h1 and h2") {
+		t.Errorf("starting what is on two hosts: %v", err)
+	}
+	if got := w.snapshot("web1"); !strings.HasPrefix(got, "stopped") {
+		t.Error(got)
+	}
+}
+
 func TestDecisionThatIsKeptIsBounded(t *testing.T) {
 	for _, c := range []struct{ hosts, fit, want int }{{3, 3, 3}, {64, 10, 64}, {500, 500, 64}, {500, 10, 64}, {500, 0, 64}, {500, 490, 64}} {
 		d := &allocator.Decision{Policy: "spread", Hosts: func() (list []allocator.Verdict) {
@@ -457,6 +479,7 @@ func TestParamsAreChecked(t *testing.T) {
 
 func BenchmarkDefineAndStart(b *testing.B) {
 	w := newWorld(b)
+	w.parts.Registry = w.reg // unwatched
 	for i := range 200 {
 		w.host(fmt.Sprintf("h%03d", i), `{"driver":"fake","cpu":100000,"memory":100000000,"disk":100000000}`)
 	}

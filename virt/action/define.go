@@ -17,32 +17,26 @@ const maxChoices = 32
 
 // define places the VM, if it has no host, and makes it known there.
 func (r *run) define(ctx context.Context) (Result, error) {
-	info, err := r.defined(ctx, virt.ActionDefine)
-	if err != nil {
+	if err := r.defined(ctx, virt.ActionDefine); err != nil {
 		return Result{}, err
 	}
-	return Result{Host: r.host.ID, State: info.State}, nil
+	return r.outcome(ctx)
 }
 
-// defined makes sure that the VM has a host that knows it, and returns how it
-// was seen there.
-func (r *run) defined(ctx context.Context, what string) (virt.Info, error) {
-	var info virt.Info
+// defined makes sure that the VM has a host that knows it.
+func (r *run) defined(ctx context.Context, what string) error {
 	if err := r.placed(ctx, what); err != nil {
-		return info, err
+		return err
 	}
 	if err := r.reach(ctx, r.place, "define"); err != nil {
-		return info, err
+		return err
 	}
 	r.step(40, "defining it on %s", r.host.ID)
 	err := r.call(ctx, r.place, r.cfg.Call, "define", func(ctx context.Context) error { return r.driver.Define(ctx, r.host, r.guest) })
 	if err != nil {
-		return info, r.undo(ctx, err)
+		return r.undo(ctx, err)
 	}
-	if info, err = r.info(ctx); err != nil {
-		return info, err
-	}
-	return info, r.saw(ctx, info.State)
+	return nil
 }
 
 // undo gives a reservation back after the driver refused, if the VM was never
@@ -98,7 +92,7 @@ func (r *run) placed(ctx context.Context, what string) error {
 		err = r.reserve(ctx, d)
 		switch {
 		case err == nil:
-			r.step(20, "placed on %s (%s)", d.Host, d.Summary())
+			r.step(20, "placed on %s", d.Host)
 		case errors.Is(err, errTaken):
 			r.task.Log(fmt.Sprintf("choosing again: %v", err))
 		default:
@@ -214,8 +208,10 @@ func kept(d *allocator.Decision) ([]byte, error) {
 	if d.Hosts != nil {
 		verdicts = d.Hosts()
 	}
-	left := 0
+	left, all := 0, allocator.Decision{Hosts: func() []allocator.Verdict { return verdicts }}
 	if len(verdicts) > keepAll {
+		every := verdicts
+		all.Hosts = func() []allocator.Verdict { return every }
 		fit := 0
 		for fit < len(verdicts) && len(verdicts[fit].Ruled) == 0 {
 			fit++
@@ -242,7 +238,7 @@ func kept(d *allocator.Decision) ([]byte, error) {
 	more, err := json.Marshal(struct {
 		Summary string `json:"summary"`
 		Left    int    `json:"left_out"`
-	}{d.Summary(), left})
+	}{all.Summary(), left})
 	if err != nil {
 		return nil, fmt.Errorf("cannot encode the decision: %w", err)
 	}

@@ -12,6 +12,9 @@ import (
 
 // start starts the VM, after defining it and making its disks where need be.
 func (r *run) start(ctx context.Context) (Result, error) {
+	if err := r.fitToRun(ctx); err != nil {
+		return Result{}, err
+	}
 	if r.there() {
 		info, err := r.info(ctx)
 		switch {
@@ -26,7 +29,7 @@ func (r *run) start(ctx context.Context) (Result, error) {
 			return Result{}, err
 		}
 	}
-	if _, err := r.defined(ctx, virt.ActionStart); err != nil {
+	if err := r.defined(ctx, virt.ActionStart); err != nil {
 		return Result{}, err
 	}
 	if err := r.makeDisks(ctx); err != nil {
@@ -39,8 +42,28 @@ func (r *run) start(ctx context.Context) (Result, error) {
 	if err := r.power(ctx, virt.PowerStart, "start"); err != nil {
 		return Result{}, err
 	}
-	return r.look2(ctx)
+	return r.outcome(ctx)
 }
+
+// fitToRun refuses a VM that an operator has to look at first, and a host that
+// was asked for and is not the one that the VM has.
+func (r *run) fitToRun(ctx context.Context) error {
+	if a, ok := virt.AlarmOf(r.node); ok && a.Kind == alarmTwice {
+		return fmt.Errorf("cannot start %s: %w: %s: stop it where it does not belong, then poll", r.node.Name(), virt.ErrConflict, a.Text)
+	}
+	if !r.there() || r.params.Host == "" {
+		return nil
+	}
+	v, err := r.parts.Registry.View(ctx)
+	if err != nil {
+		return err
+	}
+	return r.asked(v)
+}
+
+// alarmTwice is the kind of the alarm that the monitor raises for a VM on two
+// hosts.
+const alarmTwice = "seen-twice"
 
 // stillHere looks once more before the one step that must not happen twice: an
 // operator may have freed the VM while this attempt waited for its host.
@@ -63,8 +86,8 @@ func (r *run) power(ctx context.Context, op virt.PowerOp, what string) error {
 	return r.call(ctx, r.place, r.cfg.Call, what, func(ctx context.Context) error { return r.driver.Power(ctx, r.host, r.guest, op) })
 }
 
-// look2 asks how the VM is after the deed and writes it down.
-func (r *run) look2(ctx context.Context) (Result, error) {
+// outcome asks how the VM is after the deed, and writes it down.
+func (r *run) outcome(ctx context.Context) (Result, error) {
 	info, err := r.info(ctx)
 	if err != nil {
 		return Result{}, err
@@ -98,7 +121,7 @@ func (r *run) stop(ctx context.Context) (Result, error) {
 			return Result{}, err
 		}
 	}
-	return r.look2(ctx)
+	return r.outcome(ctx)
 }
 
 // graceful asks the guest to shut down and waits until it is off or the grace
@@ -152,7 +175,7 @@ func (r *run) shutdown(ctx context.Context) (Result, error) {
 	if err := r.power(ctx, virt.PowerShutdown, "shut down"); err != nil {
 		return Result{}, err
 	}
-	return r.look2(ctx)
+	return r.outcome(ctx)
 }
 
 // reboot asks the VM to start again.
@@ -167,7 +190,7 @@ func (r *run) reboot(ctx context.Context) (Result, error) {
 	if err := r.power(ctx, virt.PowerReboot, "reboot"); err != nil {
 		return Result{}, err
 	}
-	return r.look2(ctx)
+	return r.outcome(ctx)
 }
 
 // suspend holds the VM.
@@ -195,7 +218,7 @@ func (r *run) hold(ctx context.Context, what string, fn func(virt.Suspender, con
 	if err := r.call(ctx, r.place, r.cfg.Call, what, func(ctx context.Context) error { return fn(s, ctx, r.host, r.guest) }); err != nil {
 		return Result{}, err
 	}
-	return r.look2(ctx)
+	return r.outcome(ctx)
 }
 
 // poll asks the host for the VM's state and writes it down.
