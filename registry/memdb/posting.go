@@ -237,6 +237,21 @@ func (p *page) walk(after string, yield func(*registry.Node) bool) bool {
 	return true
 }
 
+// get returns the node with the ID, or nil.
+func (t *posting) get(id string) *registry.Node {
+	if t == nil || t.root == nil {
+		return nil
+	}
+	p := t.root
+	for p.kids != nil {
+		p = p.kids[p.child(id)]
+	}
+	if i, found := p.find(id); found {
+		return p.nodes[i]
+	}
+	return nil
+}
+
 func (t *posting) len() int {
 	if t == nil {
 		return 0

@@ -1,11 +1,16 @@
 package memdb
 
 import (
+	"context"
 	"testing"
+	"time"
 
+	"github.com/vagoth/vagoth/manager/component"
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/registry/registrytest"
 )
+
+func TestMain(m *testing.M) { registrytest.Main(m, durable()) }
 
 func TestSuiteInMemory(t *testing.T) {
 	registrytest.Run(t, func(t *testing.T) registry.Registry {
@@ -22,34 +27,32 @@ func TestSuiteOnDisk(t *testing.T) {
 	registrytest.Run(t, func(t *testing.T) registry.Registry { return openDir(t, t.TempDir()) })
 }
 
+func TestSuiteDurable(t *testing.T) { registrytest.RunDurable(t, durable()) }
+
+// small is a config with which snapshots are written all the time.
+func small(dir string) Config {
+	c := Defaults()
+	c.Path = component.Path(dir)
+	c.Snapshot = 64 << 10
+	c.History = 4000
+	return c
+}
+
+func durable() registrytest.Durable {
+	return registrytest.Durable{Open: func(ctx context.Context, dir string) (registry.Registry, error) {
+		db, err := Open(ctx, small(dir), registry.Deps{LockWait: 50 * time.Millisecond})
+		if err != nil {
+			return nil, err
+		}
+		return db, nil
+	}}
+}
+
 func openDir(t testing.TB, dir string) *DB {
 	t.Helper()
-	c := Defaults()
-	c.History = 4000
-	db, err := Open(t.Context(), c, registry.Deps{Data: dir})
+	db, err := Open(t.Context(), small(dir), registry.Deps{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return db
-}
-
-func TestReopen(t *testing.T) {
-	dir := t.TempDir()
-	db := openDir(t, dir)
-	n, err := registry.Create(t.Context(), db, registry.Draft{ID: "a", Name: "a", Type: "vm"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	store := db.store
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
-	db = openDir(t, dir)
-	got, err := registry.Get(t.Context(), db, "a")
-	if err != nil || !got.Same(n.Draft()) || got.Revision() != n.Revision() || !got.CreatedAt().Equal(n.CreatedAt()) || db.store != store {
-		t.Fatal(got, err)
-	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
 }

@@ -194,12 +194,16 @@ func (t *tx) PutBlob(id, key string, data []byte) error {
 	s.Blobs = slices.DeleteFunc(s.Blobs, func(b registry.BlobInfo) bool { return b.Key == key })
 	op := operation{op: opDeleteBlob, id: id, key: key}
 	if data != nil {
-		sum := sha256.Sum256(data)
-		s.Blobs = append(s.Blobs, registry.BlobInfo{Key: key, Size: len(data), SHA256: hex.EncodeToString(sum[:])})
+		s.Blobs = append(s.Blobs, registry.BlobInfo{Key: key, Size: len(data), SHA256: sumOf(data)})
 		op.op, op.data = opPutBlob, string(data)
 	}
 	_, err := t.write(old, registry.NewNode(old.Draft(), s), key, &op)
 	return err
+}
+
+func sumOf(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
 }
 
 func (t *tx) Delete(id string) error {
