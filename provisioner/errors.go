@@ -17,14 +17,19 @@ var ErrVetoed = errors.New("vetoed")
 // SpecError is an ErrInvalid. It lists every problem of the spec.
 type SpecError struct {
 	ID       string
+	Verb     string // what was asked for; "provision" if empty
 	Problems []string
 }
 
 func (e *SpecError) Error() string {
-	if len(e.Problems) == 1 {
-		return fmt.Sprintf("cannot provision %.64q: %s", e.ID, e.Problems[0])
+	verb := e.Verb
+	if verb == "" {
+		verb = "provision"
 	}
-	s := fmt.Sprintf("cannot provision %.64q: %d problems", e.ID, len(e.Problems))
+	if len(e.Problems) == 1 {
+		return fmt.Sprintf("cannot %s %.64q: %s", verb, e.ID, e.Problems[0])
+	}
+	s := fmt.Sprintf("cannot %s %.64q: %d problems", verb, e.ID, len(e.Problems))
 	for _, p := range e.Problems {
 		s += "\n  " + p
 	}
@@ -33,3 +38,17 @@ func (e *SpecError) Error() string {
 
 // Is makes the error an ErrInvalid.
 func (e *SpecError) Is(target error) bool { return target == ErrInvalid }
+
+// ExhaustedError is an ErrExhausted.
+type ExhaustedError struct {
+	Pool string // such as "network lan"
+	Size uint64 // how much it can hand out
+	Used uint64 // of that
+}
+
+func (e *ExhaustedError) Error() string {
+	return fmt.Sprintf("%s is exhausted: %d of its %d addresses are in use: deprovision what is not needed, or widen its range", e.Pool, e.Used, e.Size)
+}
+
+// Is makes the error an ErrExhausted.
+func (e *ExhaustedError) Is(target error) bool { return target == ErrExhausted }
