@@ -123,9 +123,12 @@ func (d *Driver) Undefine(ctx context.Context, h virt.Host, g virt.Guest) error 
 		if state == virt.Running || state == virt.Paused {
 			return fmt.Errorf("%w: stop it first", virt.ErrBusy)
 		}
-		// Its NVRAM is kept as its disks are: defined again, it boots as before.
-		return c.DomainUndefineFlags(dom, golibvirt.DomainUndefineManagedSave|golibvirt.DomainUndefineSnapshotsMetadata|
-			golibvirt.DomainUndefineCheckpointsMetadata|golibvirt.DomainUndefineKeepNvram)
+		flags := golibvirt.DomainUndefineManagedSave | golibvirt.DomainUndefineSnapshotsMetadata
+		if !strings.HasPrefix(c.driver, "test:") {
+			// Its NVRAM is kept as its disks are: defined again, it boots as before.
+			flags |= golibvirt.DomainUndefineCheckpointsMetadata | golibvirt.DomainUndefineKeepNvram
+		}
+		return translate(c.DomainUndefineFlags(dom, flags))
 	})
 }
 

@@ -409,3 +409,44 @@ func TestErrorsFromTheHost(t *testing.T) {
 		}
 	}
 }
+
+// Documents of a host are read within bounds, and nonsense in them is told.
+func TestHostileDocuments(t *testing.T) {
+	g := virt.Guest{ID: "web1", UUID: "0dfd1b21-9f1c-5967-af6a-4d1076d12b2d"}
+	stats := replies(func(q request) []byte { // the one domain that is asked for
+		b := append(words(1), text("web1")...)
+		return ok(q, b, q.payload[4+8:4+8+16], words(1, 0))
+	})
+	for name, document := range map[string]string{
+		"nonsense":      "\x1b[31m<<<",
+		"nested deeply": strings.Repeat("<domain>", 100_000),
+		"too long":      strings.Repeat(" ", 4<<20+1),
+		"empty":         "",
+	} {
+		f := newFake(t, func(c net.Conn, q request) bool {
+			switch q.procedure {
+			case procDomainGetXMLDesc:
+				_, _ = c.Write(ok(q, text(document)))
+			case procConnectGetAllDomainStats:
+				stats(c, q)
+			default:
+				return false
+			}
+			return true
+		})
+		d := openAt(t, f.address, 5*time.Second)
+		if _, err := d.Info(t.Context(), virt.Host{}, g); !isUnreachable(err) || !errors.Is(err, errMalformed) {
+			t.Errorf("%s: got error %v, want ErrUnreachable of a malformed reply", name, err)
+		}
+	}
+}
+
+// The guest that was asked for is the guest that is touched.
+func TestAnotherDomainThanAskedFor(t *testing.T) {
+	f := newFake(t, on(procDomainLookupByUUID, replies(func(q request) []byte { return ok(q, text("other"), make([]byte, 16), words(1)) })))
+	d := openAt(t, f.address, 2*time.Second)
+	g := virt.Guest{ID: "web1", UUID: "0dfd1b21-9f1c-5967-af6a-4d1076d12b2d"}
+	if err := d.Power(t.Context(), virt.Host{}, g, virt.PowerStop); !errors.Is(err, errMalformed) {
+		t.Errorf("got error %v, want a malformed reply", err)
+	}
+}

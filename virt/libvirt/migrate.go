@@ -10,7 +10,8 @@ import (
 )
 
 // Migrate moves a guest, by the source's libvirtd speaking to the
-// destination's. A guest that is off moves its definition, which is all that
+// destination's. Its memory travels inside that connection, which is TLS or
+// ssh, and needs no port of its own. A guest that is off moves its definition, which is all that
 // libvirt can move of it: one with disks that Provision made is ErrUnsupported.
 func (d *Driver) Migrate(ctx context.Context, from, to virt.Host, g virt.Guest, live bool) error {
 	source, err := d.pool(from)
@@ -30,14 +31,14 @@ func (d *Driver) Migrate(ctx context.Context, from, to virt.Host, g virt.Guest, 
 		if err != nil {
 			return err
 		}
-		flags := golibvirt.MigratePeer2peer | golibvirt.MigratePersistDest | golibvirt.MigrateUndefineSource | golibvirt.MigrateAbortOnError
+		flags := golibvirt.MigratePeer2peer | golibvirt.MigrateTunnelled | golibvirt.MigratePersistDest | golibvirt.MigrateUndefineSource | golibvirt.MigrateAbortOnError
 		switch running := state == virt.Running || state == virt.Paused; {
 		case len(ownDisks(g)) > 0:
 			return fmt.Errorf("%w: its disks are on the host that it leaves, and libvirt alone does not move them", virt.ErrUnsupported)
 		case running && live:
 			flags |= golibvirt.MigrateLive
 		case !running:
-			flags |= golibvirt.MigrateOffline
+			flags = flags&^golibvirt.MigrateTunnelled | golibvirt.MigrateOffline
 		}
 		_, err = c.DomainMigratePerform3Params(dom, golibvirt.OptString{uri}, nil, nil, flags)
 		return translate(err)

@@ -47,8 +47,9 @@ type pool struct {
 // conn is one connection. It serves one call at a time.
 type conn struct {
 	*golibvirt.Libvirt
-	guard *guard
-	used  time.Time
+	guard  *guard
+	driver string // the URI that is open on it
+	used   time.Time
 }
 
 func newPool(e endpoint, cfg Config, now func() time.Time) *pool {
@@ -214,7 +215,7 @@ func (p *pool) dial(ctx context.Context) (*conn, error) {
 		return nil, err
 	}
 	g := newGuard(raw, limits{domains: p.cfg.MaxDomains})
-	c := &conn{Libvirt: golibvirt.NewWithDialer(dialed{g}), guard: g, used: p.now()}
+	c := &conn{Libvirt: golibvirt.NewWithDialer(dialed{g}), guard: g, driver: p.endpoint.driver, used: p.now()}
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
