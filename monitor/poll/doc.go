@@ -18,6 +18,11 @@
 // changes, and every evidence_every: a round that finds nothing new writes
 // nothing, however many hosts there are.
 //
+// What is counted and compared over several rounds (listings without a VM, the
+// last listings of hosts that cannot be asked now) is known to this process only.
+// A single poll on the command line therefore finds no VM missing, and does not
+// take back an alarm before it has asked all the hosts that it names.
+//
 // No driver is trusted to return. A call that outlives its deadline is left
 // behind: its host is skipped, as "poll already under way", until it comes back,
 // and nothing else waits for it. Close waits a few seconds for such calls and

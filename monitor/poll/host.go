@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,12 +42,7 @@ func (r *round) visit(ctx context.Context, reg registry.Registry, v *visit) (err
 		return r.failed(ctx, v, err)
 	}
 	mem := r.m.memoryOf(id)
-	mem.mu.Lock()
-	mem.read(n)
-	facts := mem.host
-	mem.mu.Unlock()
-
-	a := r.m.ask(ctx, n, facts)
+	a := r.m.ask(ctx, n, mem.factsOf(n))
 	if ctx.Err() != nil {
 		v.report.Skipped = "the poll was ended"
 		return nil
@@ -162,7 +158,7 @@ func (r *round) reachable(ctx context.Context, v *visit, mem *memory, before reg
 func byUUID(guests []virt.Seen) map[string]virt.Seen {
 	m := make(map[string]virt.Seen, len(guests))
 	for _, g := range guests {
-		g.UUID = strings.ToLower(g.UUID)
+		g.UUID = strings.ToLower(g.UUID[:min(len(g.UUID), maxUUID)])
 		if _, twice := m[g.UUID]; !twice {
 			m[g.UUID] = g
 		}
@@ -241,6 +237,12 @@ func (r *round) absent(ctx context.Context, v *visit, mem *memory, n *registry.N
 	return c, true
 }
 
+// What is kept in memory of what a host says is bounded.
+const (
+	maxUUID    = 64   // bytes of a UUID
+	maxUnknown = 1000 // VMs of one host that nobody knows; the first by UUID
+)
+
 // remember keeps of a listing what later judgements need. rest are the VMs that
 // do not stand on the host.
 func (r *round) remember(v *visit, mem *memory, before registry.Reader, children []*registry.Node, rest map[string]virt.Seen, now time.Time) {
@@ -248,14 +250,27 @@ func (r *round) remember(v *visit, mem *memory, before registry.Reader, children
 		mem.listed = now
 		clear(mem.foreign)
 	}
+	var unknown []string
 	for uuid, seen := range rest {
-		s := sighting{seen: seen, round: r.number, at: now}
-		if id, ok := r.index.byUUID[uuid]; ok {
-			s.node = id
-			if n, err := before.Get(id); err == nil {
-				s.revision = n.Revision()
-			}
+		id, ok := r.index.byUUID[uuid]
+		if !ok {
+			unknown = append(unknown, uuid)
+			continue
 		}
+		s := sighting{seen: seen, node: id, round: r.number, at: now}
+		if n, err := before.Get(id); err == nil {
+			s.revision = n.Revision()
+		}
+		s.seen.Name = plain(s.seen.Name)
+		mem.foreign[uuid] = s
+	}
+	slices.Sort(unknown)
+	kept := unknown[:min(len(unknown), maxUnknown)]
+	mem.more = len(unknown) - len(kept)
+	for _, uuid := range kept {
+		s := sighting{seen: rest[uuid], round: r.number, at: now}
+		// A name too long to be one stays so when it is cut.
+		s.seen.Name = s.seen.Name[:min(len(s.seen.Name), 4*maxText)]
 		mem.foreign[uuid] = s
 	}
 	if len(mem.absences) == 0 && len(mem.seen) <= len(children) {

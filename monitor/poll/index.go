@@ -81,6 +81,7 @@ type memory struct {
 	asked    uint64    // the last round in which it answered
 	seen     map[string]time.Time
 	foreign  map[string]sighting // VMs that it has and that do not stand on it, by UUID
+	more     int                 // VMs in its last listing that nobody knows, beyond those in foreign
 	absences map[string]absence  // VMs that stand on it and are not in its listings, by node ID
 	answered time.Time
 }
@@ -122,10 +123,12 @@ func (m *Monitor) memoryOf(id string) *memory {
 	return h
 }
 
-// read brings the facts of the host up to date.
-func (h *memory) read(n *registry.Node) {
+// factsOf brings the facts of the host up to date.
+func (h *memory) factsOf(n *registry.Node) hostFacts {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if h.host.revision == n.Revision() {
-		return
+		return h.host
 	}
 	f := hostFacts{revision: n.Revision()}
 	var def virt.HostDefinition
@@ -142,4 +145,5 @@ func (h *memory) read(n *registry.Node) {
 		f.capacity, f.strange = meta.Capacity, meta.Strange
 	}
 	h.host = f
+	return f
 }

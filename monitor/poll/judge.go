@@ -40,6 +40,7 @@ type hostView struct {
 	listed  bool           // completely, by this process
 	strange []virt.Seen
 	known   []string // the strangers that its metadata lists
+	more    int      // strangers that are only counted
 }
 
 // judge looks at what takes more than one host to tell. It runs when all hosts of
@@ -117,7 +118,7 @@ func (j *judgement) gather() error {
 	for id, mem := range memories {
 		mem.mu.Lock()
 		h := j.hosts[id]
-		h.listed, h.known = !mem.listed.IsZero(), mem.host.strange
+		h.listed, h.known, h.more = !mem.listed.IsZero(), mem.host.strange, mem.more
 		for u, s := range mem.foreign {
 			if j.sightings[u] == nil {
 				j.sightings[u] = map[string]sighting{}
@@ -333,7 +334,7 @@ func (j *judgement) strangers() {
 		for _, name := range names {
 			h.visit.found(monitor.FoundStranger, "", "%q is on %s and no node's", name, id)
 		}
-		if more := len(h.strange) - len(names); more > 0 {
+		if more := h.more + len(h.strange) - len(names); more > 0 {
 			h.visit.found(monitor.FoundStranger, "", "%d more are on %s and no node's", more, id)
 		}
 		if slices.Equal(names, h.known) {

@@ -104,6 +104,53 @@ func TestLimitsOfAnUpdate(t *testing.T) {
 	}
 }
 
+// TestOneNodeThatIsFull: what cannot be written of one VM is written of the
+// others.
+func TestOneNodeThatIsFull(t *testing.T) {
+	c := newCluster(t, 1, 30)
+	_, err := registry.UpdateMetadata(t.Context(), c.reg, "vm0000-07", map[string]any{"notes": strings.Repeat("x", registry.MaxDocument-20)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := openPoll(t, c, nil)
+	rep, err := m.Poll(t.Context())
+	if !errors.Is(err, registry.ErrTooLarge) || !strings.Contains(err.Error(), "vm0000-07") || rep.Written != 30 {
+		t.Errorf("%d nodes written, %v: want 30 and an error that names the other", rep.Written, err)
+	}
+}
+
+// TestManyStrangers: what a host says does not fill the memory.
+func TestManyStrangers(t *testing.T) {
+	c := newCluster(t, 1, 1)
+	for i := range 3 * maxUnknown {
+		err := c.sim.AddStranger("host0000", virt.Seen{UUID: fmt.Sprintf("%s%05d", strings.Repeat("é", 100*(i%2)), i), Name: strings.Repeat("n", 5000)})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := openPoll(t, c, nil)
+	rep, err := m.Poll(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	mem := m.memoryOf("host0000")
+	if len(mem.foreign) != maxUnknown {
+		t.Errorf("%d unknown VMs are kept, want %d", len(mem.foreign), maxUnknown)
+	}
+	for u, s := range mem.foreign {
+		if len(u) > maxUUID || len(s.seen.Name) > 4*maxText {
+			t.Fatalf("%d bytes of a UUID and %d of a name are kept", len(u), len(s.seen.Name))
+		}
+	}
+	if n := len(rep.Hosts[0].Findings); n > maxStrangers+4 {
+		t.Errorf("%d findings", n)
+	}
+	revision := c.db.Stats().Revision
+	if _, err := m.Poll(t.Context()); err != nil || c.db.Stats().Revision != revision {
+		t.Errorf("the same strangers are written again (%v)", err)
+	}
+}
+
 func TestCloseNamesTheCallsThatAreOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, 2, 1)

@@ -3,6 +3,7 @@ package poll
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/vagoth/vagoth/monitor"
 	"github.com/vagoth/vagoth/registry"
@@ -33,21 +34,25 @@ const batch = 40
 
 // write writes the changes, a few in one Update, and returns those that were
 // written: a node that is not as it was when it was looked at is left for the
-// next round.
+// next round. A change that the registry refuses holds up no other.
 func write(ctx context.Context, reg registry.Registry, changes []change) (written []change, err error) {
+	var refused []error
 	for len(changes) > 0 {
-		n := 0
-		for n < len(changes) && n < batch && (n == 0 || changes[n].alone == nil && changes[n-1].alone == nil) {
+		n := 1
+		for n < len(changes) && n < batch && changes[n].alone == nil && changes[n-1].alone == nil {
 			n++
 		}
 		done, err := writeBatch(ctx, reg, changes[:n])
 		written = append(written, done...)
 		if err != nil {
-			return written, err
+			refused = append(refused, err)
+			if !ofItsContent(err) {
+				break
+			}
 		}
 		changes = changes[n:]
 	}
-	return written, nil
+	return written, errors.Join(refused...)
 }
 
 func writeBatch(ctx context.Context, reg registry.Registry, changes []change) (written []change, err error) {
@@ -56,7 +61,7 @@ func writeBatch(ctx context.Context, reg registry.Registry, changes []change) (w
 		for _, c := range changes {
 			wrote, err := c.apply(tx)
 			if err != nil {
-				return err
+				return fmt.Errorf("node %s: %w", c.id, err)
 			}
 			if wrote {
 				written = append(written, c)
@@ -64,19 +69,22 @@ func writeBatch(ctx context.Context, reg registry.Registry, changes []change) (w
 		}
 		return nil
 	})
-	switch {
-	case err == nil:
+	if err == nil {
 		return written, nil
-	case errors.Is(err, registry.ErrTooLarge) && len(changes) > 1:
-		half := len(changes) / 2
-		first, err := writeBatch(ctx, reg, changes[:half])
-		if err != nil {
-			return first, err
-		}
-		second, err := writeBatch(ctx, reg, changes[half:])
-		return append(first, second...), err
 	}
-	return nil, err
+	if len(changes) == 1 || !ofItsContent(err) {
+		return nil, err
+	}
+	half := len(changes) / 2
+	first, err1 := writeBatch(ctx, reg, changes[:half])
+	second, err2 := writeBatch(ctx, reg, changes[half:])
+	return append(first, second...), errors.Join(err1, err2)
+}
+
+// ofItsContent reports whether the registry refused what was to be written, and
+// may take something else.
+func ofItsContent(err error) bool {
+	return errors.Is(err, registry.ErrTooLarge) || errors.Is(err, registry.ErrInvalid) || errors.Is(err, registry.ErrConflict) || errors.Is(err, registry.ErrNotFound)
 }
 
 // apply writes the change if its node is as it was.
