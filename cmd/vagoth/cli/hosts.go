@@ -34,6 +34,9 @@ It takes VMs as soon as a poll has reached it.`,
   vagoth hv add hv2 --driver local --address 'qemu+tls://hv2/system' --tag rack=a`,
 		Args: args(1, 1, "an ID for the hypervisor"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if def.Driver == "" {
+				return usagef("say with --driver which [drivers.NAME] reaches it")
+			}
 			if def.Memory, err = optionalMegabytes("memory", memory); err != nil {
 				return err
 			}
@@ -79,9 +82,6 @@ It takes VMs as soon as a poll has reached it.`,
 	f.StringSliceVar(&def.Types, "types", nil, "what it can run: vm, container; vm if not given")
 	f.StringArrayVar(&tags, "tag", nil, "a tag, KEY or KEY=VALUE; may be repeated")
 	f.BoolVar(&noPoll, "no-poll", false, "do not poll it now")
-	if err := c.MarkFlagRequired("driver"); err != nil {
-		panic(err) // the flag is defined above
-	}
 	return c
 }
 
