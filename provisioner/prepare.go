@@ -61,6 +61,7 @@ func Prepare(types map[string]Class, spec Spec) (registry.Draft, error) {
 	class, typeErr := ClassOf(types, d.Type)
 	found("type", typeErr)
 	if typeErr == nil {
+		d.State = class.Initial
 		if invalid := Check(class, d.Definition); len(invalid) > 0 {
 			problems = append(problems, invalid...)
 		} else if len(problems) == 0 {

@@ -63,6 +63,8 @@ type Class struct {
 	// Busy returns why a node that stands on nothing cannot be deleted, such as
 	// its disks; nil lets it go.
 	Busy func(*registry.Node) error
+	// Initial is the state of a node that was just made.
+	Initial string
 	// Columns shows a node in a table, beside its name, type and state.
 	Columns []Column
 	Verbs   []string // the actions that make sense for it

@@ -18,6 +18,7 @@ func VMClass() provisioner.Class {
 		Validate: func(doc registry.Document) error { _, err := ParseDefinition(doc); return err },
 		Keys:     vmKeys,
 		Busy:     vmBusy,
+		Initial:  string(New),
 		Columns: []provisioner.Column{
 			{Name: "host", Value: func(n *registry.Node) string { return orElse(n.Parent(), "-") }},
 			{Name: "cpu", Value: func(n *registry.Node) string { d, _ := needOf(n); return strconv.FormatInt(d.CPU, 10) }},
