@@ -58,8 +58,15 @@ func checkObject(dec *json.Decoder, path string, depth int) error {
 			return err
 		}
 	}
-	_, err := dec.Token()
-	return err
+	return checkClosed(dec)
+}
+
+// checkClosed reads the bracket that ends an object or an array.
+func checkClosed(dec *json.Decoder) error {
+	if _, err := dec.Token(); err != nil {
+		return fmt.Errorf("not a JSON object: %w", err)
+	}
+	return nil
 }
 
 func checkValue(dec *json.Decoder, path string, depth int) error {
@@ -79,8 +86,7 @@ func checkValue(dec *json.Decoder, path string, depth int) error {
 				return err
 			}
 		}
-		_, err := dec.Token()
-		return err
+		return checkClosed(dec)
 	}
 	return nil
 }
