@@ -1,10 +1,13 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
-	"net/http"
-	"strconv"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -19,24 +22,10 @@ import (
 func (s *server) submitAction(c *gin.Context) {
 	r, n, ok := s.node(c)
 	var req JobRequest
-	if !ok || !s.body(c, &req) {
+	if !ok || !s.body(c, &req, MaxBody) {
 		return
 	}
-	extra := map[string]any{"vm": n.ID()}
-	for _, p := range []string{"host", "to"} { // hosts are typed as names and kept as IDs
-		var given map[string]any
-		if req.Params.Decode(&given) == nil {
-			if ref, isText := given[p].(string); isText && ref != "" {
-				h, err := registry.Find(r, ref)
-				if err != nil {
-					s.fail(c, err)
-					return
-				}
-				extra[p] = h.ID()
-			}
-		}
-	}
-	params, err := req.Params.Merge(extra)
+	params, err := s.paramsFor(r, n, req)
 	if err != nil {
 		s.fail(c, err)
 		return
@@ -46,41 +35,108 @@ func (s *server) submitAction(c *gin.Context) {
 	}}})
 }
 
+// paramsFor completes the parameters with what the node says: vm is the node,
+// and hosts are typed as names and kept as IDs.
+func (s *server) paramsFor(r registry.Reader, n *registry.Node, req JobRequest) (registry.Document, error) {
+	if err := s.checkVerb(n, req.Action); err != nil {
+		return req.Params, err
+	}
+	given, err := req.Params.Map()
+	if err != nil {
+		return req.Params, err
+	}
+	takes := map[string]bool{}
+	for _, p := range s.m.Actions[req.Action].Params {
+		takes[p.Name] = true
+	}
+	if !takes["vm"] {
+		return req.Params, nil // it is not about nodes: its parameters mean whatever they mean
+	}
+	if vm, ok := given["vm"]; ok && vm != n.ID() {
+		return req.Params, &registry.InvalidError{ID: n.ID(), Field: "params", Reason: "vm names another node: leave it out"}
+	}
+	set := map[string]any{"vm": n.ID()}
+	for _, p := range []string{"host", "to"} {
+		ref, isText := given[p].(string)
+		if !takes[p] || !isText || ref == "" {
+			continue
+		}
+		h, err := registry.Find(r, ref)
+		if err != nil {
+			return req.Params, err
+		}
+		set[p] = h.ID()
+	}
+	return req.Params.Merge(set)
+}
+
+// checkVerb refuses an action that belongs to other types of nodes.
+func (s *server) checkVerb(n *registry.Node, action string) error {
+	if slices.Contains(s.m.Types[n.Type()].Verbs, action) {
+		return nil
+	}
+	var types []string
+	for typ, class := range s.m.Types {
+		if slices.Contains(class.Verbs, action) {
+			types = append(types, typ)
+		}
+	}
+	if types == nil {
+		return nil
+	}
+	slices.Sort(types)
+	return &registry.InvalidError{ID: n.ID(), Field: "action", Reason: fmt.Sprintf("%s is done to nodes of type %s, and it is a %s", action, strings.Join(types, ", "), n.Type())}
+}
+
 func (s *server) submitPackage(c *gin.Context) {
 	var p scheduler.Package
-	if s.body(c, &p) {
-		s.submit(c, p)
+	if !s.body(c, &p, MaxPackage) {
+		return
 	}
+	for i, j := range p.Jobs {
+		if j.Trail != (trail.Trail{}) {
+			s.fail(c, &registry.InvalidError{Field: fmt.Sprintf("jobs[%d].trail", i), Reason: "the trail stands in the headers: leave it out"})
+			return
+		}
+	}
+	s.submit(c, p)
 }
 
 func (s *server) submit(c *gin.Context, p scheduler.Package) {
 	list, err := s.m.Scheduler.Submit(c.Request.Context(), p)
-	if list == nil {
-		list = []scheduler.Status{}
+	out := make([]scheduler.Status, 0, len(list))
+	for _, st := range list {
+		out = append(out, coded(st))
 	}
-	for i := range list {
-		list[i] = coded(list[i])
-	}
-	s.answer(c, list, err)
+	s.answer(c, out, err)
 }
 
 // coded names the class of a job's error, so that it crosses the wire.
 func coded(st scheduler.Status) scheduler.Status {
-	if err := st.Err(); err != nil && errors.Unwrap(err) != nil {
-		st.Code = CodeOf(err).Name
+	err := st.Err()
+	if err == nil {
+		return st
+	}
+	if code := CodeOf(err).Name; code != Internal || st.Code == "" && errors.Unwrap(err) != nil {
+		st.Code = code
 	}
 	return st
 }
 
 func (s *server) listJobs(c *gin.Context) {
 	f := scheduler.Filter{Queue: c.Query("queue"), Action: c.Query("action"), Package: c.Query("package"), Limit: PageSize}
-	for _, st := range c.QueryArray("state") {
-		f.States = append(f.States, scheduler.State(st))
+	known := []scheduler.State{scheduler.Waiting, scheduler.Running, scheduler.Parked, scheduler.Succeeded, scheduler.Failed, scheduler.Cancelled, scheduler.Expired}
+	for _, text := range c.QueryArray("state") {
+		if !slices.Contains(known, scheduler.State(text)) {
+			s.fail(c, &registry.InvalidError{Field: "state", Reason: fmt.Sprintf("%.32q is no state of a job: there are %v", text, known)})
+			return
+		}
+		f.States = append(f.States, scheduler.State(text))
 	}
-	if text := c.Query("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 {
-			s.fail(c, &registry.InvalidError{Field: "limit", Reason: "it is not a number above 0"})
+	if text, given := c.GetQuery("limit"); given {
+		n, err := parseLimit(text)
+		if err != nil {
+			s.fail(c, err)
 			return
 		}
 		f.Limit = min(n, MaxPage)
@@ -91,18 +147,55 @@ func (s *server) listJobs(c *gin.Context) {
 			s.fail(c, err)
 			return
 		}
-		list = append(list, coded(st))
+		if list = append(list, coded(st)); len(list) == f.Limit {
+			break
+		}
 	}
-	c.JSON(http.StatusOK, list)
+	s.answer(c, list, nil)
 }
 
 func (s *server) getJob(c *gin.Context) {
-	st, err := s.m.Scheduler.Status(c.Request.Context(), c.Param("id"))
+	ctx, id := c.Request.Context(), param(c, "id")
+	text, given := c.GetQuery("wait")
+	if !given {
+		st, err := s.m.Scheduler.Status(ctx, id)
+		s.answer(c, coded(st), err)
+		return
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 || d > MaxWait {
+		s.fail(c, &registry.InvalidError{Field: "wait", Reason: fmt.Sprintf("%.32q is not a time above 0 and up to %s, such as 30s", text, MaxWait)})
+		return
+	}
+	waiting, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	st, err := s.m.Scheduler.Wait(waiting, id)
+	if err != nil && waiting.Err() != nil && ctx.Err() == nil {
+		st, err = s.m.Scheduler.Status(ctx, id)
+	}
+	s.answer(c, coded(st), err)
+}
+
+func (s *server) cancelJob(c *gin.Context) {
+	if !s.body(c, &struct{}{}, MaxBody) {
+		return
+	}
+	ctx, id := c.Request.Context(), param(c, "id")
+	canceller, ok := s.m.Scheduler.(scheduler.Canceller)
+	if !ok {
+		s.fail(c, fmt.Errorf("%w: cancel a job", scheduler.ErrUnsupported))
+		return
+	}
+	if err := canceller.Cancel(ctx, id, trail.From(ctx).Reason); err != nil {
+		s.fail(c, err)
+		return
+	}
+	st, err := s.m.Scheduler.Status(ctx, id)
 	s.answer(c, coded(st), err)
 }
 
 func (s *server) jobLog(c *gin.Context) {
-	lines, err := s.m.Scheduler.Log(c.Request.Context(), c.Param("id"))
+	lines, err := s.m.Scheduler.Log(c.Request.Context(), param(c, "id"))
 	if lines == nil {
 		lines = []scheduler.Line{}
 	}
@@ -139,17 +232,21 @@ func (s *server) lastDecision(c *gin.Context) {
 	}
 	var d allocator.Decision
 	if err := json.Unmarshal(data, &d); err != nil {
-		s.fail(c, err)
+		s.fail(c, fmt.Errorf("cannot read the decision that is kept with %s: %w", n.Name(), err))
 		return
 	}
-	c.JSON(http.StatusOK, DecisionAnswer{Decision: &d})
+	s.answer(c, DecisionAnswer{Decision: &d}, nil)
 }
 
 // decide asks the allocator and reserves nothing.
 func (s *server) decide(c *gin.Context) {
 	r, n, ok := s.node(c)
 	var q DecisionRequest
-	if !ok || !s.body(c, &q) {
+	if !ok || !s.body(c, &q, MaxBody) {
+		return
+	}
+	if n.Type() != virt.TypeVM {
+		s.fail(c, &registry.InvalidError{ID: n.ID(), Field: "type", Reason: "it is a " + n.Type() + ", and only virtual machines are placed"})
 		return
 	}
 	req, err := virt.PlacementOf(r, n, q.Host)
@@ -161,7 +258,7 @@ func (s *server) decide(c *gin.Context) {
 	var none *allocator.NoHostError
 	switch {
 	case errors.As(err, &none):
-		c.JSON(http.StatusOK, DecisionAnswer{Decision: none.Decision, Error: err.Error()})
+		s.answer(c, DecisionAnswer{Decision: none.Decision, Error: err.Error()}, nil)
 	default:
 		s.answer(c, DecisionAnswer{Decision: d}, err)
 	}
@@ -169,7 +266,7 @@ func (s *server) decide(c *gin.Context) {
 
 func (s *server) poll(c *gin.Context) {
 	var req PollRequest
-	if !s.body(c, &req) {
+	if !s.body(c, &req, MaxBody) {
 		return
 	}
 	ctx := c.Request.Context()
@@ -198,7 +295,7 @@ func (s *server) poll(c *gin.Context) {
 func (s *server) maintenance(c *gin.Context) {
 	_, n, ok := s.node(c)
 	var req MaintenanceRequest
-	if !ok || !s.body(c, &req) {
+	if !ok || !s.body(c, &req, MaxBody) {
 		return
 	}
 	hv, err := virt.HypervisorOf(c.Request.Context(), s.m, n.ID())
@@ -211,7 +308,7 @@ func (s *server) maintenance(c *gin.Context) {
 func (s *server) confirmDown(c *gin.Context) {
 	_, n, ok := s.node(c)
 	var req ConfirmRequest
-	if !ok || !s.body(c, &req) {
+	if !ok || !s.body(c, &req, MaxBody) {
 		return
 	}
 	freed, err := virt.ConfirmDown(c.Request.Context(), s.m, n.ID(), trail.From(c.Request.Context()).Reason, virt.ConfirmOptions{AbandonDisks: req.AbandonDisks})
@@ -228,5 +325,5 @@ func (s *server) after(c *gin.Context, id string, err error) {
 		return
 	}
 	n, err := registry.Get(c.Request.Context(), s.m.Registry, id)
-	s.answer(c, n, err)
+	s.answerNode(c, n, err)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -11,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/vagoth/vagoth/allocator"
 	"github.com/vagoth/vagoth/monitor"
@@ -31,15 +33,31 @@ type Client struct {
 // NewClient returns a client of the handler at base, such as
 // "https://manager:8443", reached over transport (nil is the default one).
 func NewClient(base string, transport http.RoundTripper) *Client {
-	return &Client{base: strings.TrimSuffix(base, "/"), http: &http.Client{Transport: transport}}
+	return &Client{base: strings.TrimSuffix(base, "/"), http: &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
 }
 
+// nodePath is "" if one of the words is.
 func nodePath(ref string, more ...string) string {
-	p := "/v1/nodes/" + url.PathEscape(ref)
-	for _, m := range more {
-		p += "/" + url.PathEscape(m)
+	p := "/v1/nodes"
+	for _, word := range append([]string{ref}, more...) {
+		if word == "" {
+			return ""
+		}
+		p += "/" + segment(word)
 	}
 	return p
+}
+
+// segment escapes a word. That of dots alone is escaped too, so that nobody on
+// the way cleans the path.
+func segment(word string) string {
+	if strings.Trim(word, ".") == "" {
+		return strings.ReplaceAll(word, ".", "%2E")
+	}
+	return url.PathEscape(word)
 }
 
 // Version says what answers.
@@ -58,12 +76,20 @@ func (c *Client) Nodes(ctx context.Context, q registry.Query) iter.Seq2[Item, er
 				return
 			}
 			for _, it := range page.Items {
+				if it.Node == nil {
+					yield(Item{}, errNoNode)
+					return
+				}
 				if !yield(it, nil) {
 					return
 				}
 			}
 			left -= len(page.Items)
 			if page.Next == "" || limited && left <= 0 {
+				return
+			}
+			if page.Next <= q.After {
+				yield(Item{}, fmt.Errorf("the server repeats itself: the page after %q is followed by the one after %q", q.After, page.Next))
 				return
 			}
 			q.After = page.Next
@@ -76,8 +102,13 @@ func (c *Client) Nodes(ctx context.Context, q registry.Query) iter.Seq2[Item, er
 
 // Node returns the node with the ID, name or key.
 func (c *Client) Node(ctx context.Context, ref string) (it Item, err error) {
-	return it, c.call(ctx, "GET", nodePath(ref), nil, &it)
+	if err = c.call(ctx, "GET", nodePath(ref), nil, &it); err == nil && it.Node == nil {
+		err = errNoNode
+	}
+	return it, err
 }
+
+var errNoNode = errors.New("the server answered without a node: is it a vagoth of another version?")
 
 // Create makes a node, or on a dry run says what it would be.
 func (c *Client) Create(ctx context.Context, req CreateRequest) (out Created, err error) {
@@ -101,13 +132,23 @@ func (c *Client) Blob(ctx context.Context, ref, key string) ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = body.Close() }()
-	return io.ReadAll(io.LimitReader(body, MaxBody+1))
+	data, err := io.ReadAll(io.LimitReader(body, registry.MaxBlob+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("the blob was cut off: %w", err)
+	case len(data) > registry.MaxBlob:
+		return nil, &registry.LimitError{What: "the answer", Unit: "bytes", Got: len(data), Max: registry.MaxBlob}
+	}
+	return data, nil
 }
 
 // PutBlob stores a blob of a node.
 func (c *Client) PutBlob(ctx context.Context, ref, key string, data []byte) (*registry.Node, error) {
-	var n registry.Node
-	return &n, c.send(ctx, "PUT", nodePath(ref, "blobs", key), bytes.NewReader(data), &n)
+	n := new(registry.Node)
+	if err := c.send(ctx, "PUT", nodePath(ref, "blobs", key), bytes.NewReader(data), n); err != nil {
+		return nil, err
+	}
+	return n, nil
 }
 
 // DeleteBlob removes a blob of a node.
@@ -128,14 +169,16 @@ func (c *Client) Do(ctx context.Context, ref string, req JobRequest) (scheduler.
 	return list[0], nil
 }
 
-// JobError is the error of a job that ended otherwise than succeeded, with the
-// code that the server gave it, or nil.
+// JobError is the error of a job that ended otherwise than succeeded, or nil.
+// errors.Is finds in it the errors of the code that the server gave it, and
+// errors.As the *scheduler.JobError.
 func JobError(st scheduler.Status) error {
 	err := st.Err()
 	if err == nil || st.Code == "" {
 		return err
 	}
-	return &Error{Problem: Problem{Message: err.Error(), Code: st.Code, Trail: st.Trail}}
+	c, _ := codeNamed(st.Code)
+	return &Error{Problem: Problem{Message: err.Error(), Code: st.Code, Trail: st.Trail}, Status: c.Status, cause: err}
 }
 
 // Info looks at a VM on its host, now.
@@ -180,7 +223,28 @@ func (c *Client) Submit(ctx context.Context, p scheduler.Package) (list []schedu
 
 // Job returns a job's status.
 func (c *Client) Job(ctx context.Context, id string) (st scheduler.Status, err error) {
-	return st, c.call(ctx, "GET", "/v1/jobs/"+url.PathEscape(id), nil, &st)
+	return st, c.call(ctx, "GET", jobPath(id), nil, &st)
+}
+
+// WaitJob returns a job's status when it has ended, or as it is after d.
+func (c *Client) WaitJob(ctx context.Context, id string, d time.Duration) (st scheduler.Status, err error) {
+	path := jobPath(id)
+	if path != "" {
+		path += "?wait=" + url.QueryEscape(d.String())
+	}
+	return st, c.call(ctx, "GET", path, nil, &st)
+}
+
+// CancelJob ends a job early; the reason is the trail's.
+func (c *Client) CancelJob(ctx context.Context, id string) (st scheduler.Status, err error) {
+	return st, c.call(ctx, "POST", jobPath(id, "cancel"), nil, &st)
+}
+
+func jobPath(id string, more ...string) string {
+	if id == "" {
+		return ""
+	}
+	return strings.Join(append([]string{"/v1/jobs", segment(id)}, more...), "/")
 }
 
 // Jobs returns the newest jobs that match f.
@@ -202,7 +266,7 @@ func (c *Client) Jobs(ctx context.Context, f scheduler.Filter) (list []scheduler
 
 // JobLog returns the lines that a job has logged.
 func (c *Client) JobLog(ctx context.Context, id string) (lines []scheduler.Line, err error) {
-	return lines, c.call(ctx, "GET", "/v1/jobs/"+url.PathEscape(id)+"/log", nil, &lines)
+	return lines, c.call(ctx, "GET", jobPath(id, "log"), nil, &lines)
 }
 
 // Export writes every node as JSON lines.
@@ -225,6 +289,11 @@ func (c *Client) Import(ctx context.Context, r io.Reader, dryRun bool) (rep Impo
 		path += "?dry_run=1"
 	}
 	return rep, c.send(ctx, "POST", path, r, &rep)
+}
+
+// Check reads the whole registry and says what is wrong in it.
+func (c *Client) Check(ctx context.Context) (a registry.Audited, err error) {
+	return a, c.call(ctx, "GET", "/v1/registry/check", nil, &a)
 }
 
 func call[T any](ctx context.Context, c *Client, method, path string, in any) (*T, error) {
@@ -254,14 +323,20 @@ func (c *Client) send(ctx context.Context, method, path string, body io.Reader, 
 		return err
 	}
 	defer func() { _ = answer.Close() }()
-	if err := json.NewDecoder(answer).Decode(out); err != nil {
+	if err := json.NewDecoder(io.LimitReader(answer, maxAnswer)).Decode(out); err != nil {
 		return fmt.Errorf("cannot read the answer to %s %s: %w", method, path, err)
 	}
 	return nil
 }
 
+// maxAnswer bounds what a client keeps of an answer.
+const maxAnswer = 512 << 20
+
 // open sends a request and returns the body of an answer that is no error.
 func (c *Client) open(ctx context.Context, method, path string, body io.Reader) (io.ReadCloser, error) {
+	if path == "" {
+		return nil, &registry.InvalidError{Field: "reference", Reason: "it is empty: name a node, blob or job"}
+	}
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {
 		return nil, err

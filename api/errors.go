@@ -31,42 +31,67 @@ const (
 	ExitConflict = 4
 )
 
-// Internal is the code of an error that no other names.
-const Internal = "internal"
+// The codes that no error of a component has.
+const (
+	Internal         = "internal"           // of an error that no other code names
+	noEndpoint       = "no_endpoint"        // nothing is served there
+	methodNotAllowed = "method_not_allowed" // it is not asked like this
+	crossOrigin      = "cross_origin"       // a page of another site asks
+)
+
+// StatusClientGone is the status of a request that its client gave up; nobody
+// is left to read it.
+const StatusClientGone = 499
 
 // Codes is the one table of errors. An error belongs to the first code with an
-// error that it is.
+// error that it is; so those that tell more than what they wrap stand first.
 func Codes() []Code {
 	return []Code{
-		{"not_found", http.StatusNotFound, ExitNotFound, "there is no such node, key, blob, job or guest", []error{registry.ErrNotFound, scheduler.ErrNotFound, virt.ErrNotFound}},
+		{"unknown_outcome", http.StatusInternalServerError, ExitFailed, "it may or may not have been done: look", []error{registry.ErrUnknownOutcome}},
+		{"host_answers", http.StatusConflict, ExitConflict, "a host that is said to be down answers: poll it", []error{virt.ErrAnswers}},
 		{"no_host", http.StatusConflict, ExitFailed, "no host fits; the decision says why", []error{allocator.ErrNoHost}},
+		{"not_found", http.StatusNotFound, ExitNotFound, "there is no such node, key, blob, job or guest", []error{registry.ErrNotFound, scheduler.ErrNotFound, virt.ErrNotFound}},
 		{"exhausted", http.StatusConflict, ExitFailed, "a pool has nothing left", []error{provisioner.ErrExhausted}},
 		{"vetoed", http.StatusUnprocessableEntity, ExitFailed, "a hook refused", []error{provisioner.ErrVetoed}},
 		{"busy", http.StatusConflict, ExitConflict, "it runs: stop it first", []error{virt.ErrBusy}},
 		{"conflict", http.StatusConflict, ExitConflict, "somebody holds it, or it is not as expected", []error{registry.ErrConflict, scheduler.ErrConflict, virt.ErrConflict}},
 		{"too_large", http.StatusRequestEntityTooLarge, ExitFailed, "it exceeds a limit", []error{registry.ErrTooLarge}},
-		{"invalid", http.StatusBadRequest, ExitFailed, "it can never be accepted", []error{registry.ErrInvalid, registry.ErrCursor, provisioner.ErrInvalid, scheduler.ErrInvalid, virt.ErrInvalid}},
+		{"cursor", http.StatusBadRequest, ExitFailed, "the cursor is of another store", []error{registry.ErrCursor}},
+		{"invalid", http.StatusBadRequest, ExitFailed, "it can never be accepted", []error{registry.ErrInvalid, provisioner.ErrInvalid, scheduler.ErrInvalid, virt.ErrInvalid}},
 		{"unsupported", http.StatusNotImplemented, ExitFailed, "this component cannot do that", []error{virt.ErrUnsupported, scheduler.ErrUnsupported}},
 		{"unreachable", http.StatusBadGateway, ExitFailed, "a host cannot be asked", []error{virt.ErrUnreachable}},
 		{"compacted", http.StatusGone, ExitFailed, "the cursor is too old", []error{registry.ErrCompacted}},
-		{"unknown_outcome", http.StatusInternalServerError, ExitFailed, "it may or may not have been done: look", []error{registry.ErrUnknownOutcome}},
 		{"corrupt", http.StatusInternalServerError, ExitFailed, "a stored file is damaged", []error{registry.ErrCorrupt}},
-		{"unavailable", http.StatusServiceUnavailable, ExitFailed, "the store does not answer", []error{registry.ErrUnavailable, registry.ErrClosed, scheduler.ErrClosed}},
+		{"unavailable", http.StatusServiceUnavailable, ExitFailed, "the store cannot be written, or does not answer", []error{registry.ErrUnavailable}},
+		{"closed", http.StatusServiceUnavailable, ExitFailed, "vagoth is being shut down", []error{registry.ErrClosed, scheduler.ErrClosed}},
 		{"timeout", http.StatusGatewayTimeout, ExitFailed, "it took too long", []error{context.DeadlineExceeded}},
-		{"cancelled", 499, ExitFailed, "the request was given up", []error{context.Canceled}},
+		{"cancelled", StatusClientGone, ExitFailed, "the request was given up", []error{context.Canceled}},
+		{noEndpoint, http.StatusNotFound, ExitFailed, "nothing is served under this path", nil},
+		{methodNotAllowed, http.StatusMethodNotAllowed, ExitFailed, "the path is served, but not with this method", nil},
+		{crossOrigin, http.StatusForbidden, ExitFailed, "a browser asks for a page of another site", nil},
 		{Internal, http.StatusInternalServerError, ExitFailed, "none of the others", nil},
 	}
 }
 
-// CodeOf classifies err.
+// codeNamed finds a code by its name on the wire.
+func codeNamed(name string) (Code, bool) {
+	for _, c := range Codes() {
+		if c.Name == name {
+			return c, true
+		}
+	}
+	return Code{}, false
+}
+
+// CodeOf classifies err. An *Error has the code that its server gave it.
 func CodeOf(err error) Code {
-	codes := Codes()
 	var known *Error
-	for _, c := range codes {
-		if errors.As(err, &known) && known.Code == c.Name {
+	if errors.As(err, &known) {
+		if c, ok := codeNamed(known.Code); ok {
 			return c
 		}
 	}
+	codes := Codes()
 	for _, c := range codes {
 		for _, e := range c.Errors {
 			if errors.Is(err, e) {
@@ -81,25 +106,32 @@ func CodeOf(err error) Code {
 // finds in it every error of its code.
 type Error struct {
 	Problem
-	Status int
+	Status int // of HTTP
+	cause  error
 }
 
 func (e *Error) Error() string { return e.Message }
 
 // Is reports whether target belongs to the error's code.
 func (e *Error) Is(target error) bool {
-	for _, c := range Codes() {
-		if c.Name == e.Code {
-			for _, known := range c.Errors {
-				if known == target {
-					return true
-				}
-			}
+	c, _ := codeNamed(e.Code)
+	for _, known := range c.Errors {
+		if known == target {
+			return true
 		}
 	}
 	return false
 }
 
+// Unwrap returns the *scheduler.JobError of an error that JobError made.
+func (e *Error) Unwrap() error { return e.cause }
+
+// problem makes an error of a code that no component's error has.
+func problem(code, message string) error {
+	return &Error{Problem: Problem{Message: message, Code: code}}
+}
+
+// problemOf is the answer to a request that failed with err.
 func problemOf(err error) (int, Problem) {
 	c := CodeOf(err)
 	p := Problem{Message: err.Error(), Code: c.Name}

@@ -9,11 +9,15 @@ import (
 	"net/http"
 	"net/url"
 	"runtime"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
 
 	"github.com/vagoth/vagoth/manager"
+	"github.com/vagoth/vagoth/manager/component"
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/trail"
 )
@@ -21,11 +25,12 @@ import (
 // Options modify a Handler.
 type Options struct {
 	Version string
-	Log     *slog.Logger // nil discards
-	Now     func() time.Time
+	Log     *slog.Logger     // nil discards
+	Now     func() time.Time // nil is the machine's clock
 }
 
-// Handler serves the management interface of m.
+// Handler serves the management interface of m. It does not ask who calls:
+// whoever puts it on a network stands in front of it.
 func Handler(m *manager.Manager, o Options) http.Handler {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -33,67 +38,31 @@ func Handler(m *manager.Manager, o Options) http.Handler {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &server{m: m, o: o}
+	s := &server{m: m, o: o, origin: http.NewCrossOriginProtection(), defining: make(chan struct{}, 1)}
+	gin.SetMode(gin.ReleaseMode) // gin keeps it in the process; its debug mode prints every route
 	e := gin.New()
 	e.HandleMethodNotAllowed = true
-	e.UseRawPath, e.UnescapePathValues = true, true
+	e.RedirectTrailingSlash = false
+	// Paths are matched as they were sent and each parameter is unescaped by
+	// param: a unique key has slashes, and gin would read its + as a space.
+	e.UseEscapedPath, e.UnescapePathValues = true, false
 	if err := e.SetTrustedProxies(nil); err != nil {
 		panic(err) // nil is always accepted
 	}
 	e.NoRoute(func(c *gin.Context) {
-		s.fail(c, &registry.NotFoundError{What: "endpoint", Ref: c.Request.URL.Path})
+		s.fail(c, problem(noEndpoint, fmt.Sprintf("nothing is served under %.200q: see docs/api.md", c.Request.URL.Path)))
 	})
-	e.NoMethod(func(c *gin.Context) {
-		c.JSON(http.StatusMethodNotAllowed, Problem{Message: fmt.Sprintf("%s cannot be asked with %s", c.Request.URL.Path, c.Request.Method), Code: "invalid"})
-	})
-	e.Use(s.recover, s.trail)
-	for _, r := range s.routes() {
-		e.Handle(r.method, r.path, r.do)
-	}
+	e.NoMethod(s.noMethod)
+	e.Use(s.recover, s.trail, s.sameOrigin)
+	s.mount(e)
 	return e
 }
 
 type server struct {
-	m *manager.Manager
-	o Options
-}
-
-type route struct {
-	method, path string
-	do           gin.HandlerFunc
-}
-
-// routes is the whole interface.
-func (s *server) routes() []route {
-	return []route{
-		{"GET", "/v1/version", s.version},
-
-		{"GET", "/v1/nodes", s.listNodes},
-		{"POST", "/v1/nodes", s.createNode},
-		{"GET", "/v1/nodes/:ref", s.getNode},
-		{"PATCH", "/v1/nodes/:ref", s.patchNode},
-		{"DELETE", "/v1/nodes/:ref", s.deleteNode},
-		{"GET", "/v1/nodes/:ref/blobs/:key", s.getBlob},
-		{"PUT", "/v1/nodes/:ref/blobs/:key", s.putBlob},
-		{"DELETE", "/v1/nodes/:ref/blobs/:key", s.deleteBlob},
-		{"POST", "/v1/nodes/:ref/jobs", s.submitAction},
-		{"GET", "/v1/nodes/:ref/info", s.guestInfo},
-		{"GET", "/v1/nodes/:ref/decision", s.lastDecision},
-		{"POST", "/v1/nodes/:ref/decision", s.decide},
-		{"POST", "/v1/nodes/:ref/maintenance", s.maintenance},
-		{"POST", "/v1/nodes/:ref/confirm-down", s.confirmDown},
-
-		{"POST", "/v1/poll", s.poll},
-
-		{"POST", "/v1/jobs", s.submitPackage},
-		{"GET", "/v1/jobs", s.listJobs},
-		{"GET", "/v1/jobs/:id", s.getJob},
-		{"GET", "/v1/jobs/:id/log", s.jobLog},
-
-		{"GET", "/v1/registry/export", s.export},
-		{"POST", "/v1/registry/import", s.importNodes},
-		{"GET", "/v1/registry/check", s.check},
-	}
+	m        *manager.Manager
+	o        Options
+	origin   *http.CrossOriginProtection
+	defining chan struct{} // held while a definition is read, merged and replaced
 }
 
 func (s *server) version(c *gin.Context) {
@@ -101,10 +70,11 @@ func (s *server) version(c *gin.Context) {
 	for _, ch := range s.m.Settings.Choices {
 		uses[ch.Section] = ch.Kind
 	}
-	c.JSON(http.StatusOK, Version{Version: s.o.Version, Go: runtime.Version(), Uses: uses})
+	s.answer(c, Version{Version: s.o.Version, Go: runtime.Version(), Uses: uses}, nil)
 }
 
-// recover answers a panic with an error of the one request.
+// recover answers a panic with an error of the one request. An answer that has
+// begun is broken off, so that it is not taken for a whole one.
 func (s *server) recover(c *gin.Context) {
 	defer func() {
 		r := recover()
@@ -116,23 +86,32 @@ func (s *server) recover(c *gin.Context) {
 		}
 		stack := make([]byte, 16<<10)
 		s.o.Log.Error("a request panicked", "path", c.Request.URL.Path, "panic", fmt.Sprint(r), "stack", string(stack[:runtime.Stack(stack, false)]))
-		if !c.Writer.Written() {
-			c.AbortWithStatusJSON(http.StatusInternalServerError, Problem{Message: "the request failed inside vagoth: see its log", Code: Internal})
+		if c.Writer.Written() {
+			panic(http.ErrAbortHandler)
 		}
+		s.fail(c, problem(Internal, "the request failed inside vagoth: see its log"))
 	}()
 	c.Next()
 }
 
-// trail puts the request's trail into its context. Who only reads needs none.
+// trail puts the request's trail into its context, and notes changes.
 func (s *server) trail(c *gin.Context) {
 	var t trail.Trail
-	for header, field := range map[string]*string{HeaderTransaction: &t.Transaction, HeaderSource: &t.Source, HeaderReason: &t.Reason} {
-		text, err := url.PathUnescape(c.GetHeader(header))
-		if err != nil {
-			s.fail(c, &registry.InvalidError{Field: header, Reason: "it is not escaped as a URL's path segment"})
+	for _, h := range []struct {
+		name string
+		into *string
+	}{{HeaderTransaction, &t.Transaction}, {HeaderSource, &t.Source}, {HeaderReason, &t.Reason}} {
+		given := c.Request.Header.Values(h.name)
+		if len(given) > 1 {
+			s.fail(c, &registry.InvalidError{Field: h.name, Reason: "the header stands twice"})
 			return
 		}
-		*field = text
+		text, err := url.PathUnescape(strings.Join(given, ""))
+		if err != nil {
+			s.fail(c, &registry.InvalidError{Field: h.name, Reason: "it is not escaped as a segment of a URL's path"})
+			return
+		}
+		*h.into = text
 	}
 	if err := t.Validate(); err != nil {
 		s.fail(c, &registry.InvalidError{Field: "trail", Reason: err.Error()})
@@ -141,16 +120,94 @@ func (s *server) trail(c *gin.Context) {
 	ctx := trail.Ensure(trail.With(c.Request.Context(), t), "api")
 	c.Request = c.Request.WithContext(ctx)
 	c.Next()
-	if c.Request.Method != http.MethodGet {
-		s.o.Log.Info("request", "method", c.Request.Method, "path", c.Request.URL.Path, "status", c.Writer.Status(), "trail", trail.From(ctx))
+	if m := c.Request.Method; m != http.MethodGet && m != http.MethodHead {
+		s.o.Log.Info("request", "method", m, "path", fmt.Sprintf("%.200s", c.Request.URL.Path), "status", c.Writer.Status(), "trail", trail.From(ctx))
 	}
+}
+
+// sameOrigin refuses changes that a page of another site asks a browser for.
+func (s *server) sameOrigin(c *gin.Context) {
+	if err := s.origin.Check(c.Request); err != nil {
+		s.fail(c, problem(crossOrigin, "a page of another site asks for this: "+err.Error()))
+	}
+}
+
+func (s *server) noMethod(c *gin.Context) {
+	allow := strings.Split(c.Writer.Header().Get("Allow"), ", ")
+	slices.Sort(allow)
+	list := strings.Join(append(allow, http.MethodOptions), ", ")
+	c.Header("Allow", list)
+	if c.Request.Method == http.MethodOptions {
+		c.AbortWithStatus(http.StatusNoContent)
+		return
+	}
+	s.fail(c, problem(methodNotAllowed, fmt.Sprintf("%.200q takes %s and not %.16q", c.Request.URL.Path, list, c.Request.Method)))
+}
+
+// allowed refuses parameters and conditions that the route does not know:
+// ignored, they would let through what they were to hold back.
+func (s *server) allowed(r route) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		v, err := url.ParseQuery(c.Request.URL.RawQuery)
+		if err != nil {
+			s.fail(c, &registry.InvalidError{Field: "query", Reason: err.Error()})
+			return
+		}
+		for name, values := range v {
+			if !slices.Contains(r.query, name) {
+				s.fail(c, unknownParameter(name, r.query))
+				return
+			}
+			if len(values) > 1 && name != "tag" && name != "state" {
+				s.fail(c, &registry.InvalidError{Field: name, Reason: "it is given twice"})
+				return
+			}
+		}
+		if c.GetHeader("If-Match") != "" && !r.ifMatch {
+			s.fail(c, &registry.InvalidError{Field: "If-Match", Reason: "this request takes no condition: only PATCH of a node does"})
+		}
+	}
+}
+
+func unknownParameter(name string, known []string) error {
+	hint := "there are none here"
+	if len(known) > 0 {
+		hint = "there are " + strings.Join(known, ", ")
+	}
+	if s := component.DidYouMean(name, slices.Values(known)); s != "" {
+		hint = s
+	}
+	return &registry.InvalidError{Field: "query", Reason: fmt.Sprintf("there is no parameter %.64q (%s)", name, hint)}
+}
+
+// param is a parameter of the path.
+func param(c *gin.Context, name string) string {
+	text, err := url.PathUnescape(c.Param(name))
+	if err != nil {
+		return c.Param(name) // cannot be: the URL was parsed
+	}
+	return text
+}
+
+// flag reads a parameter that is on or off. Its name alone means on.
+func flag(c *gin.Context, name string) (bool, error) {
+	text, given := c.GetQuery(name)
+	if !given || text == "" {
+		return given, nil
+	}
+	on, err := strconv.ParseBool(text)
+	if err != nil {
+		return false, &registry.InvalidError{Field: name, Reason: fmt.Sprintf("%.32q is neither true nor false", text)}
+	}
+	return on, nil
 }
 
 // fail answers with err, by the table of Codes.
 func (s *server) fail(c *gin.Context, err error) {
+	c.Abort()
 	status, p := problemOf(err)
 	p.Trail = trail.From(c.Request.Context())
-	c.AbortWithStatusJSON(status, p)
+	s.write(c, status, p)
 }
 
 // answer is fail if there is an error, and v with 200 otherwise.
@@ -159,36 +216,56 @@ func (s *server) answer(c *gin.Context, v any, err error) {
 		s.fail(c, err)
 		return
 	}
-	c.JSON(http.StatusOK, v)
+	s.write(c, http.StatusOK, v)
 }
 
-// body reads a JSON body into v. Unknown members are refused, an empty body is
-// {}.
-func (s *server) body(c *gin.Context, v any) bool {
-	data, ok := s.raw(c)
+// write encodes v before it begins the answer.
+func (s *server) write(c *gin.Context, status int, v any) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		s.o.Log.Error("cannot encode an answer", "path", c.Request.URL.Path, "error", err)
+		status, data = http.StatusInternalServerError, []byte(`{"message":"the answer cannot be encoded: see vagoth's log","code":"internal"}`)
+	}
+	c.Header("X-Content-Type-Options", "nosniff")
+	c.Header("Cache-Control", "no-store")
+	c.Header("Content-Length", strconv.Itoa(len(data)+1))
+	c.Data(status, "application/json; charset=utf-8", append(data, '\n'))
+}
+
+// body reads a JSON body of at most limit bytes into v. What it does not know
+// is refused, an empty body is {}.
+func (s *server) body(c *gin.Context, v any, limit int) bool {
+	data, ok := s.raw(c, limit)
 	if !ok || len(data) == 0 {
 		return ok
 	}
 	if err := decodeStrict(data, v); err != nil {
-		s.fail(c, &registry.InvalidError{Field: "body", Reason: err.Error()})
+		s.fail(c, badBody(err))
 		return false
 	}
 	return true
 }
 
-// raw reads a body of at most MaxBody bytes.
-func (s *server) raw(c *gin.Context) ([]byte, bool) {
-	data, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, MaxBody))
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		s.fail(c, &registry.LimitError{What: "body", Unit: "bytes", Got: MaxBody + 1, Max: MaxBody})
-		return nil, false
-	case err != nil:
-		s.fail(c, &registry.InvalidError{Field: "body", Reason: err.Error()})
+// raw reads a body of at most limit bytes. It is not nil if ok.
+func (s *server) raw(c *gin.Context, limit int) ([]byte, bool) {
+	data, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, int64(limit)))
+	if err != nil {
+		s.fail(c, unreadable(c, err))
 		return nil, false
 	}
 	return data, true
+}
+
+// unreadable is why a body could not be read.
+func unreadable(c *gin.Context, err error) error {
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return fmt.Errorf("%w: the body has more than %d bytes", registry.ErrTooLarge, large.Limit)
+	case c.Request.Context().Err() != nil:
+		return c.Request.Context().Err()
+	}
+	return &registry.InvalidError{Field: "body", Reason: err.Error()}
 }
 
 // node finds the node that the path names.
@@ -198,7 +275,7 @@ func (s *server) node(c *gin.Context) (registry.Reader, *registry.Node, bool) {
 		s.fail(c, err)
 		return nil, nil, false
 	}
-	n, err := registry.Find(r, c.Param("ref"))
+	n, err := registry.Find(r, param(c, "ref"))
 	if err != nil {
 		s.fail(c, err)
 		return nil, nil, false
@@ -206,17 +283,13 @@ func (s *server) node(c *gin.Context) (registry.Reader, *registry.Node, bool) {
 	return r, n, true
 }
 
-func decodeStrict(data []byte, v any) error {
-	doc, err := registry.ParseDocument(data) // a key that stands twice
-	if err != nil {
-		return err
+// etag is a node's revision as a header.
+func etag(n *registry.Node) string { return fmt.Sprintf(`"%d"`, n.Revision()) }
+
+// answerNode answers with a node and its revision.
+func (s *server) answerNode(c *gin.Context, n *registry.Node, err error) {
+	if err == nil {
+		c.Header("ETag", etag(n))
 	}
-	if err := doc.DecodeStrict(v); err != nil {
-		var typ *json.UnmarshalTypeError
-		if errors.As(err, &typ) {
-			return fmt.Errorf("%s: a %s cannot be given for it", typ.Field, typ.Value)
-		}
-		return err
-	}
-	return nil
+	s.answer(c, n, err)
 }

@@ -3,56 +3,136 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"sync"
 )
 
-// InProcess is a transport that calls h without a socket. Bodies stream both
-// ways; an answer's body must be closed, which waits for h.
-func InProcess(h http.Handler) http.RoundTripper { return inProcess{h} }
+// ErrTransportClosed: the transport was closed before the request, or while it
+// was under way.
+var ErrTransportClosed = errors.New("the connection to the handler is closed")
 
-type inProcess struct{ h http.Handler }
+// Transport calls a handler without a socket. It is an http.RoundTripper and
+// safe for concurrent use.
+//
+// Bodies stream both ways. As with a socket, a caller whose context ends is
+// answered at once, whether or not the handler has come to its end; Close waits
+// for every handler. What a handler reads from a body that never ends and never
+// fails, such as a terminal, holds it up all the same.
+type Transport struct {
+	h http.Handler
 
-// RoundTrip runs the handler beside the caller until the answer's body has been
-// read or closed.
-func (t inProcess) RoundTrip(req *http.Request) (*http.Response, error) {
-	ctx, cancel := context.WithCancel(req.Context())
+	mu      sync.Mutex
+	ended   context.Context // of every request, once Close was called
+	end     context.CancelCauseFunc
+	running sync.WaitGroup
+}
+
+// InProcess returns a transport that calls h.
+func InProcess(h http.Handler) *Transport {
+	t := &Transport{h: h}
+	t.ended, t.end = context.WithCancelCause(context.Background())
+	return t
+}
+
+// Close ends the requests that run, waits for their handlers and refuses later
+// ones.
+func (t *Transport) Close() error {
+	t.mu.Lock()
+	t.end(ErrTransportClosed)
+	t.mu.Unlock()
+	t.running.Wait()
+	return nil
+}
+
+// begin counts a request, unless the transport is closed.
+func (t *Transport) begin() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended.Err() != nil {
+		return ErrTransportClosed
+	}
+	t.running.Add(1)
+	return nil
+}
+
+// RoundTrip runs the handler beside the caller until it has returned. It
+// answers when the handler begins its answer, or when the request's context
+// ends.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	body := req.Body
+	if body == nil {
+		body = http.NoBody
+	}
+	err := req.Context().Err()
+	if err == nil {
+		err = t.begin()
+	}
+	if err != nil {
+		_ = body.Close()
+		return nil, err
+	}
+	ctx, cancel := context.WithCancelCause(req.Context())
+	stop := context.AfterFunc(t.ended, func() { cancel(context.Cause(t.ended)) })
 	r, w := io.Pipe()
-	rw := &pipeWriter{pipe: w, header: http.Header{}, begun: make(chan struct{})}
+	rw := &pipeWriter{pipe: w, head: req.Method == http.MethodHead, header: http.Header{}, begun: make(chan struct{})}
 	done := make(chan struct{})
+	// A reader and a writer that wait are woken when the request ends, even if
+	// the other side does not notice.
+	wake := context.AfterFunc(ctx, func() {
+		_ = w.CloseWithError(context.Cause(ctx))
+		_ = body.Close()
+	})
 	inner := req.Clone(ctx)
 	inner.RequestURI = req.URL.RequestURI()
-	if inner.Body == nil {
-		inner.Body = http.NoBody
-	}
+	inner.Body = body
+	inner.RemoteAddr = "in-process"
 	go func() {
+		defer t.running.Done()
 		defer close(done)
-		var aborted error
-		defer func() {
-			if p := recover(); p != nil {
-				aborted = io.ErrUnexpectedEOF
-				if err, ok := p.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
-					rw.WriteHeader(http.StatusInternalServerError)
-				}
-			}
-			rw.WriteHeader(http.StatusOK)
-			_ = w.CloseWithError(aborted)
-			_ = inner.Body.Close()
-		}()
-		t.h.ServeHTTP(rw, inner)
+		defer cancel(nil)
+		defer stop()
+		err := serve(t.h, rw, inner)
+		wake()
+		_ = w.CloseWithError(err)
+		_ = body.Close()
 	}()
-	<-rw.begun
+	select {
+	case <-rw.begun:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	length := int64(-1)
+	if n, err := strconv.ParseInt(rw.sent.Get("Content-Length"), 10, 64); err == nil && n >= 0 {
+		length = n
+	}
 	return &http.Response{
-		Status: http.StatusText(rw.status), StatusCode: rw.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: rw.sent, ContentLength: -1, Request: req,
-		Body: &pipeBody{PipeReader: r, cancel: cancel, done: done},
+		Status: fmt.Sprintf("%d %s", rw.status, http.StatusText(rw.status)), StatusCode: rw.status,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: rw.sent, ContentLength: length, Request: req,
+		Body: &pipeBody{PipeReader: r, cancel: cancel, done: done, given: req.Context()},
 	}, nil
+}
+
+// serve runs the handler. A panic breaks the body, as it breaks a connection.
+func serve(h http.Handler, rw *pipeWriter, req *http.Request) (broken error) {
+	defer func() {
+		if p := recover(); p != nil {
+			broken = io.ErrUnexpectedEOF
+			rw.WriteHeader(http.StatusInternalServerError)
+		}
+		rw.WriteHeader(http.StatusOK)
+	}()
+	h.ServeHTTP(rw, req)
+	return nil
 }
 
 // pipeWriter is the handler's side.
 type pipeWriter struct {
 	pipe   *io.PipeWriter
+	head   bool // what is written is not sent
 	header http.Header
 	once   sync.Once
 	begun  chan struct{}
@@ -63,6 +143,9 @@ type pipeWriter struct {
 func (w *pipeWriter) Header() http.Header { return w.header }
 
 func (w *pipeWriter) WriteHeader(status int) {
+	if status >= 100 && status < 200 {
+		return // not the answer yet
+	}
 	w.once.Do(func() {
 		w.status, w.sent = status, w.header.Clone()
 		close(w.begun)
@@ -71,23 +154,34 @@ func (w *pipeWriter) WriteHeader(status int) {
 
 func (w *pipeWriter) Write(p []byte) (int, error) {
 	w.WriteHeader(http.StatusOK)
+	switch {
+	case w.status == http.StatusNoContent, w.status == http.StatusNotModified:
+		return 0, http.ErrBodyNotAllowed
+	case w.head:
+		return len(p), nil
+	}
 	return w.pipe.Write(p)
 }
 
-// Flush has nothing to do: the pipe holds nothing back.
+// Flush begins the answer; the pipe holds nothing back.
 func (w *pipeWriter) Flush() { w.WriteHeader(http.StatusOK) }
 
 // pipeBody is the caller's side.
 type pipeBody struct {
 	*io.PipeReader
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 	done   chan struct{}
+	given  context.Context // the caller's
 }
 
-// Close ends the handler if it still runs, and waits for it.
+// Close ends the handler if it still runs, and waits for it as long as the
+// caller's context lasts.
 func (b *pipeBody) Close() error {
-	b.cancel()
 	err := b.PipeReader.Close()
-	<-b.done
+	b.cancel(context.Canceled)
+	select {
+	case <-b.done:
+	case <-b.given.Done():
+	}
 	return err
 }

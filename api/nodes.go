@@ -2,9 +2,7 @@ package api
 
 import (
 	"fmt"
-	"io"
 	"maps"
-	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -39,13 +37,24 @@ func QueryValues(q registry.Query) url.Values {
 	return v
 }
 
+// queryNames are the parameters of GET /v1/nodes.
+func queryNames() []string {
+	return []string{"name", "type", "state", "tenant", "parent", "key", "tag", "after", "limit", "consistent"}
+}
+
 // ParseQuery reads what QueryValues wrote. A parameter that it does not know is
-// refused.
+// refused, and so is an empty one where that would select everything.
 func ParseQuery(v url.Values) (q registry.Query, err error) {
-	for name, vals := range v {
-		text := vals[0]
-		if len(vals) > 1 && name != "tag" {
+	for _, name := range slices.Sorted(maps.Keys(v)) {
+		if len(v[name]) == 0 {
+			continue
+		}
+		text := v[name][0]
+		if len(v[name]) > 1 && name != "tag" {
 			return q, &registry.InvalidError{Field: name, Reason: "it is given twice"}
+		}
+		if text == "" && name != "parent" && name != "consistent" {
+			return q, &registry.InvalidError{Field: name, Reason: "it is empty: leave it out, or give a value"}
 		}
 		switch name {
 		case "name":
@@ -64,23 +73,43 @@ func ParseQuery(v url.Values) (q registry.Query, err error) {
 			q.Parent = &text
 		case "consistent":
 		case "limit":
-			if q.Limit, err = strconv.Atoi(text); err != nil {
-				return q, &registry.InvalidError{Field: name, Reason: fmt.Sprintf("%q is not a number", text)}
-			}
+			q.Limit, err = parseLimit(text)
 		case "tag":
-			q.Tags = map[string]*string{}
-			for _, t := range vals {
-				k, val, set := strings.Cut(t, "=")
-				q.Tags[k] = nil
-				if set {
-					q.Tags[k] = &val
-				}
-			}
+			q.Tags, err = parseTags(v[name])
 		default:
-			return q, &registry.InvalidError{Field: name, Reason: "there is no such parameter: use name, type, state, tenant, parent, key, tag, after, limit or consistent"}
+			err = unknownParameter(name, queryNames())
+		}
+		if err != nil {
+			return q, err
 		}
 	}
 	return q, q.Validate()
+}
+
+func parseLimit(text string) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		return 0, &registry.InvalidError{Field: "limit", Reason: fmt.Sprintf("%.32q is not a number above 0", text)}
+	}
+	return n, nil
+}
+
+func parseTags(list []string) (map[string]*string, error) {
+	tags := map[string]*string{}
+	for _, t := range list {
+		k, val, set := strings.Cut(t, "=")
+		if err := registry.CheckTag(k, val); err != nil {
+			return nil, &registry.InvalidError{Field: "tag", Reason: err.Error()}
+		}
+		if _, twice := tags[k]; twice {
+			return nil, &registry.InvalidError{Field: "tag", Reason: fmt.Sprintf("%q is given twice", k)}
+		}
+		tags[k] = nil
+		if set {
+			tags[k] = &val
+		}
+	}
+	return tags, nil
 }
 
 func (s *server) listNodes(c *gin.Context) {
@@ -89,12 +118,13 @@ func (s *server) listNodes(c *gin.Context) {
 		s.fail(c, err)
 		return
 	}
-	if q.Limit == 0 {
-		q.Limit = PageSize
+	consistent, err := flag(c, "consistent")
+	if err != nil {
+		s.fail(c, err)
+		return
 	}
-	q.Limit = min(q.Limit, MaxPage)
 	var opts []registry.ReadOption
-	if c.Request.URL.Query().Has("consistent") {
+	if consistent {
 		opts = append(opts, registry.Consistent())
 	}
 	r, err := s.m.Registry.View(c.Request.Context(), opts...)
@@ -110,26 +140,36 @@ func (s *server) listNodes(c *gin.Context) {
 		}
 		q.Parent = registry.Is(p.ID())
 	}
+	page, err := s.page(r, q)
+	s.answer(c, page, err)
+}
+
+// page takes as many nodes as the query or, if that is less, a page holds.
+func (s *server) page(r registry.Reader, q registry.Query) (Page, error) {
+	if q.Limit == 0 {
+		q.Limit = PageSize
+	}
+	want, size := min(q.Limit, MaxPage), 0
+	q.Limit = want + 1 // one more tells whether there is another page
 	page := Page{Items: []Item{}}
-	want := q.Limit
-	q.Limit++ // one more tells whether there is another page
 	for n, err := range r.List(q) {
 		if err != nil {
-			s.fail(c, err)
-			return
+			return page, err
 		}
-		if len(page.Items) == want {
-			page.Next = page.Items[want-1].Node.ID()
+		if len(page.Items) == want || size > MaxPageBytes {
+			page.Next = page.Items[len(page.Items)-1].Node.ID()
 			break
 		}
+		size += 2048 + n.Definition().Len() + n.Metadata().Len()
 		page.Items = append(page.Items, s.item(r, n))
 	}
-	c.JSON(http.StatusOK, page)
+	return page, nil
 }
 
 func (s *server) getNode(c *gin.Context) {
 	if r, n, ok := s.node(c); ok {
-		c.JSON(http.StatusOK, s.item(r, n))
+		c.Header("ETag", etag(n))
+		s.answer(c, s.item(r, n), nil)
 	}
 }
 
@@ -155,11 +195,18 @@ func (s *server) item(r registry.Reader, n *registry.Node) Item {
 
 func (s *server) createNode(c *gin.Context) {
 	var req CreateRequest
-	if !s.body(c, &req) {
+	if !s.body(c, &req, MaxBody) {
 		return
 	}
 	ctx := c.Request.Context()
-	if err := s.checkDriver(req.Type, req.Definition); err != nil {
+	err := s.checkDriver(req.Type, req.Definition)
+	if err == nil {
+		var m map[string]any
+		if m, err = req.Metadata.Map(); err == nil {
+			err = checkOwn(req.ID, req.Type, m)
+		}
+	}
+	if err != nil {
 		s.fail(c, err)
 		return
 	}
@@ -189,179 +236,8 @@ func (s *server) checkDriver(typ string, doc registry.Document) error {
 	return err
 }
 
-func (s *server) patchNode(c *gin.Context) {
-	_, n, ok := s.node(c)
-	var p Patch
-	if !ok || !s.body(c, &p) {
-		return
-	}
-	if p.Revision != 0 && p.Definition != nil {
-		s.fail(c, &registry.InvalidError{ID: n.ID(), Field: "revision", Reason: "it cannot be expected of a change of the definition"})
-		return
-	}
-	var changed *registry.Node
-	var err error
-	if p.Definition != nil {
-		changed, err = s.redefine(c, n, p)
-	} else {
-		changed, err = registry.Modify(c.Request.Context(), s.m.Registry, n.ID(), func(d *registry.Draft) error { return p.apply(d) })
-	}
-	s.answer(c, changed, err)
-}
-
-func (s *server) redefine(c *gin.Context, n *registry.Node, p Patch) (*registry.Node, error) {
-	if p.Name != nil || p.Tenant != nil || len(p.Tags)+len(p.Metadata)+len(p.Claim)+len(p.Release) > 0 {
-		return nil, &registry.InvalidError{ID: n.ID(), Field: "definition", Reason: "it is changed in a request of its own: send the rest in another"}
-	}
-	m, err := n.Definition().Map()
-	if err != nil {
-		return nil, err
-	}
-	merge(m, p.Definition)
-	doc, err := registry.NewDocument(m)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.checkDriver(n.Type(), doc); err != nil {
-		return nil, err
-	}
-	return s.m.Provisioner.Redefine(c.Request.Context(), n.ID(), doc, p.Force)
-}
-
-// merge applies a merge patch as RFC 7396 describes it.
-func merge(into, patch map[string]any) {
-	for k, v := range patch {
-		sub, isObject := v.(map[string]any)
-		switch {
-		case v == nil:
-			delete(into, k)
-		case isObject:
-			old, _ := into[k].(map[string]any)
-			if old == nil {
-				old = map[string]any{}
-			}
-			merge(old, sub)
-			into[k] = old
-		default:
-			into[k] = v
-		}
-	}
-}
-
-func (p Patch) apply(d *registry.Draft) error {
-	if p.Name != nil {
-		d.Name = *p.Name
-	}
-	if p.Tenant != nil {
-		d.Tenant = *p.Tenant
-	}
-	for k, v := range p.Tags {
-		if v == nil {
-			delete(d.Tags, k)
-			continue
-		}
-		if d.Tags == nil {
-			d.Tags = map[string]string{}
-		}
-		d.Tags[k] = *v
-	}
-	set, remove := map[string]any{}, []string{}
-	for k, v := range p.Metadata {
-		if v == nil {
-			remove = append(remove, k)
-		} else {
-			set[k] = v
-		}
-	}
-	if len(p.Metadata) > 0 {
-		doc, err := d.Metadata.Merge(set, remove...)
-		if err != nil {
-			return err
-		}
-		d.Metadata = doc
-	}
-	d.Keys = slices.DeleteFunc(d.Keys, func(k string) bool { return slices.Contains(p.Release, k) })
-	d.Keys = append(d.Keys, p.Claim...)
-	return nil
-}
-
 func (s *server) deleteNode(c *gin.Context) {
 	if _, n, ok := s.node(c); ok {
 		s.answer(c, n, s.m.Provisioner.Deprovision(c.Request.Context(), n.ID()))
 	}
-}
-
-func (s *server) getBlob(c *gin.Context) {
-	r, n, ok := s.node(c)
-	if !ok {
-		return
-	}
-	data, err := r.Blob(n.ID(), c.Param("key"))
-	if err != nil {
-		s.fail(c, err)
-		return
-	}
-	c.Header("X-Content-Type-Options", "nosniff")
-	c.Data(http.StatusOK, "application/octet-stream", data)
-}
-
-func (s *server) putBlob(c *gin.Context) {
-	_, n, ok := s.node(c)
-	if !ok {
-		return
-	}
-	data, ok := s.raw(c)
-	if !ok {
-		return
-	}
-	if data == nil {
-		data = []byte{}
-	}
-	s.writeBlob(c, n.ID(), data)
-}
-
-func (s *server) deleteBlob(c *gin.Context) {
-	r, n, ok := s.node(c)
-	if !ok {
-		return
-	}
-	if _, err := r.Blob(n.ID(), c.Param("key")); err != nil {
-		s.fail(c, err)
-		return
-	}
-	s.writeBlob(c, n.ID(), nil)
-}
-
-func (s *server) writeBlob(c *gin.Context, id string, data []byte) {
-	var n *registry.Node
-	err := s.m.Registry.Update(c.Request.Context(), func(tx registry.Tx) (err error) {
-		if err = tx.PutBlob(id, c.Param("key"), data); err == nil {
-			n, err = tx.Get(id)
-		}
-		return err
-	})
-	s.answer(c, n, err)
-}
-
-func (s *server) export(c *gin.Context) {
-	r, err := s.m.Registry.View(c.Request.Context())
-	if err != nil {
-		s.fail(c, err)
-		return
-	}
-	c.Header("Content-Type", "application/x-ndjson")
-	if err := registry.Export(c.Request.Context(), r, c.Writer); err != nil {
-		// The status is out already. A body that is cut off cannot be taken for
-		// a whole one, as its last line says how much there is.
-		s.o.Log.Error("an export was cut off", "error", err)
-		panic(http.ErrAbortHandler)
-	}
-}
-
-func (s *server) importNodes(c *gin.Context) {
-	dry := c.Query("dry_run") != ""
-	body := http.MaxBytesReader(c.Writer, c.Request.Body, MaxImport)
-	defer func() { _, _ = io.Copy(io.Discard, io.LimitReader(body, MaxBody)) }()
-	n, err := registry.Import(c.Request.Context(), s.m.Registry, body, registry.ImportOptions{DryRun: dry})
-	s.answer(c, ImportReport{Nodes: n, DryRun: dry}, err)
 }

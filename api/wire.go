@@ -11,10 +11,13 @@ import (
 
 // Limits of a request.
 const (
-	MaxBody   = 1 << 20 // bytes of a JSON body or a blob
-	PageSize  = 500     // nodes of a page where the request names no limit
-	MaxPage   = 5000    // nodes of a page
-	MaxImport = 4 << 30 // bytes of an import
+	MaxBody      = 1 << 20          // bytes of a JSON body
+	MaxPackage   = 16 << 20         // bytes of a package of jobs
+	PageSize     = 500              // nodes of a page, or jobs of a list, where the request names no limit
+	MaxPage      = 5000             // nodes of a page, or jobs of a list
+	MaxPageBytes = 8 << 20          // of documents, after which a page ends early
+	MaxImport    = int64(4 << 30)   // bytes of an import
+	MaxWait      = 10 * time.Minute // for the end of a job
 )
 
 // The headers of a trail. Their values are escaped as a URL's path segment.
@@ -67,6 +70,10 @@ type Created struct {
 }
 
 // Patch changes a node. A definition is changed in a request of its own.
+//
+// Members of the metadata that vagoth keeps itself (disks_on, evidence, …) are
+// changed with Force only, and a key that follows from the definition is not
+// released.
 type Patch struct {
 	Name       *string            `json:"name,omitempty"`
 	Tenant     *string            `json:"tenant,omitempty"`
@@ -75,7 +82,7 @@ type Patch struct {
 	Claim      []string           `json:"claim,omitempty"`      // unique keys
 	Release    []string           `json:"release,omitempty"`    // unique keys
 	Definition map[string]any     `json:"definition,omitempty"` // a merge patch (RFC 7396)
-	Force      bool               `json:"force,omitempty"`      // change a definition in use
+	Force      bool               `json:"force,omitempty"`      // change a definition in use, or what vagoth keeps itself
 	Revision   uint64             `json:"revision,omitempty"`   // refuse if the node has another by now
 }
 
@@ -103,7 +110,8 @@ type PollRequest struct {
 	Hosts []string `json:"hosts,omitempty"`
 }
 
-// ConfirmRequest is an operator's word that a host is down.
+// ConfirmRequest is an operator's word that a host is down. How they made sure
+// is the reason of the trail, without which it is refused.
 type ConfirmRequest struct {
 	// AbandonDisks gives up the disks on the host, so that its VMs can be placed
 	// elsewhere with new ones.
@@ -122,7 +130,7 @@ type MaintenanceRequest struct {
 
 // ImportReport is what an import did or, on a dry run, would do.
 type ImportReport struct {
-	Nodes  int  `json:"nodes"`
+	registry.Counts
 	DryRun bool `json:"dry_run,omitempty"`
 }
 
