@@ -244,10 +244,15 @@ func (w *world) confirmDown(host string, vms ...string) {
 func downStays(w *world) {
 	w.hosts("h1", "h2")
 	w.running("h1", "a")
+	w.running("h2", "b")
+	w.put("h1", "b", virt.Running)
 	w.poll()
 	w.sim.Unreachable("h1")
 	w.poll()
+	w.alarm("b", "h1", "h2")
 	w.confirmDown("h1", "a")
+	w.poll()
+	w.alarm("b") // h1 runs nothing, a person says
 	w.quiet("the host is confirmed to be down")
 	w.is("h1", string(virt.Down))
 	w.is("a", string(virt.New))

@@ -415,3 +415,28 @@ func TestThousandsOfHosts(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// FuzzHostFile: no file of a host, whatever is in it, panics or is taken for
+// another host's.
+func FuzzHostFile(f *testing.F) {
+	f.Add([]byte(`{"format":1,"host":"h1","guests":[{"uuid":"x","name":"a","state":"running"}],"disks":{"v":{"owner":"x"}}}`))
+	f.Add([]byte(`{"format":1,"host":"h1","guests":[{"uuid":"b"},{"uuid":"a"}]}`))
+	f.Add([]byte(`{"format":1,"host":"h1","guests":[{"uuid":"a"},{"uuid":"a"}]}`))
+	f.Add([]byte(`{}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "h1.json"), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		d := open(t, func(c *Config) { c.Path = component.Path(dir) })
+		l, err := d.Status(t.Context(), h1)
+		if err != nil {
+			return
+		}
+		for i := 1; i < len(l.Guests); i++ {
+			if l.Guests[i-1].UUID >= l.Guests[i].UUID {
+				t.Fatalf("the listing is not in order: %v", l.Guests)
+			}
+		}
+	})
+}

@@ -41,8 +41,13 @@ func (d *Driver) load(h *host) error {
 		return fmt.Errorf("cannot read the simulated host %s: %w", h.name, err)
 	}
 	var f file
-	if err := json.Unmarshal(data, &f); err != nil || f.Format != format || f.Host != h.name {
-		return fmt.Errorf("the file %s/%s.json is not the state of the simulated host %s (%v): remove it to begin with an empty host", d.cfg.Path, h.name, h.name, err)
+	err = json.Unmarshal(data, &f)
+	ordered := true
+	for i := 1; i < len(f.Guests); i++ {
+		ordered = ordered && f.Guests[i-1].UUID < f.Guests[i].UUID
+	}
+	if err != nil || f.Format != format || f.Host != h.name || !ordered {
+		return fmt.Errorf("the file %s/%s.json is not the state of the simulated host %s, or is damaged (%v): remove it to begin with an empty host", d.cfg.Path, h.name, h.name, err)
 	}
 	h.state, h.loaded = f.state, true
 	now := d.now()
