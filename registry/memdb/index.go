@@ -30,7 +30,7 @@ const (
 	attrTenant = 'n'
 	attrParent = 'p' // with "" for the nodes without a parent
 	attrTag    = 'g' // a is the tag's key
-	attrTagged = 'v' // a is the tag's key, b its value
+	attrTagged = 'v' // a is the tag's key, b its value, which is not empty
 )
 
 // row is the attr as a go-memdb key. No part of it holds a NUL.
@@ -55,7 +55,9 @@ func attrs(n *registry.Node, yield func(attr)) {
 	for i := range n.NumTags() {
 		t := n.TagAt(i)
 		yield(attr{kind: attrTag, a: t.Key})
-		yield(attr{kind: attrTagged, a: t.Key, b: t.Value})
+		if t.Value != "" { // a bare tag is found among all that have it
+			yield(attr{kind: attrTagged, a: t.Key, b: t.Value})
+		}
 	}
 }
 

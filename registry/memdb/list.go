@@ -20,18 +20,16 @@ func (s stack) list(ctx context.Context, q registry.Query) iter.Seq2[*registry.N
 			return
 		}
 		left, walked, failed := q.Limit, 0, false
+		ended := func() bool {
+			walked++
+			failed = failed || walked%every == 0 && ctx.Err() != nil
+			return failed
+		}
 		match := func(n *registry.Node) bool {
-			if walked++; walked%every == 0 && ctx.Err() != nil {
-				failed = true
-				return true // only to get to emit, which ends the walk
-			}
-			return q.Matches(n)
+			return ended() || q.Matches(n) // if it ended, only to get to emit
 		}
 		emit := func(n *registry.Node) bool {
-			if failed {
-				return false
-			}
-			if !yield(n, nil) {
+			if failed || ended() || !yield(n, nil) {
 				return false
 			}
 			left--
@@ -64,7 +62,11 @@ func (s stack) plan(q registry.Query, match, emit func(*registry.Node) bool) {
 		one(prefix)
 		return
 	}
-	least := s.least(q)
+	least, conditions := s.least(q)
+	if conditions == 1 && q.Name == "" && s.top == nil && s.under == nil {
+		least.walk(q.After, emit) // all that is in it matches
+		return
+	}
 	if prefix != "" {
 		if named, ok := s.named(prefix, least.len()/4); ok {
 			least = named
@@ -73,38 +75,42 @@ func (s stack) plan(q registry.Query, match, emit func(*registry.Node) bool) {
 	s.merge(least, q.After, s.touched(), match, emit)
 }
 
-// least returns the smallest posting of those that q's conditions name: nil
-// where one of them has no nodes.
-func (s stack) least(q registry.Query) *posting {
-	var least *posting
-	known := false
+// least returns the smallest posting of those that q's conditions name (nil where
+// one of them has no nodes), and how many there are.
+func (s stack) least(q registry.Query) (least *posting, conditions int) {
 	consider := func(a attr) {
-		if p := s.base.posting(a); !known || p.len() < least.len() {
-			least, known = p, true
+		if p := s.base.posting(a); conditions == 0 || p.len() < least.len() {
+			least = p
 		}
+		conditions++
 	}
-	for _, c := range []struct {
-		kind byte
-		a    string
-	}{{attrType, q.Type}, {attrState, q.State}, {attrTenant, q.Tenant}} {
-		if c.a != "" {
-			consider(attr{kind: c.kind, a: c.a})
-		}
+	if q.Type != "" {
+		consider(attr{kind: attrType, a: q.Type})
+	}
+	if q.State != "" {
+		consider(attr{kind: attrState, a: q.State})
+	}
+	if q.Tenant != "" {
+		consider(attr{kind: attrTenant, a: q.Tenant})
 	}
 	if q.Parent != nil {
 		consider(attr{kind: attrParent, a: *q.Parent})
 	}
 	for k, v := range q.Tags {
-		if v != nil {
-			consider(attr{kind: attrTagged, a: k, b: *v})
-		} else {
+		switch {
+		case v == nil:
 			consider(attr{kind: attrTag, a: k})
+		case *v == "":
+			consider(attr{kind: attrTag, a: k})
+			conditions++ // not all that have it are bare
+		default:
+			consider(attr{kind: attrTagged, a: k, b: *v})
 		}
 	}
-	if !known {
+	if conditions == 0 {
 		consider(attr{kind: attrAll})
 	}
-	return least
+	return least, conditions
 }
 
 // named gathers the nodes of the published state whose name starts with prefix,
