@@ -72,6 +72,11 @@ func TestLifeOfAVM(t *testing.T) {
 			t.Errorf("%s while it runs: %v", name, err)
 		}
 	}
+	for _, call := range w.driver.calls {
+		if strings.HasPrefix(call, "undefine") || strings.HasPrefix(call, "deprovision") {
+			t.Errorf("the driver was asked to %s while it runs", call)
+		}
+	}
 	st, err = vm.Shutdown(ctx)
 	check("shutdown", st, err, virt.Stopped)
 	st, err = vm.Stop(ctx, 0)
@@ -326,7 +331,7 @@ func TestMigrationIsRefused(t *testing.T) {
 func TestFreedWhileMoving(t *testing.T) {
 	for _, arrived := range []bool{true, false} {
 		w := newWorld(t, "h1", "h2", "h3")
-		w.vm("web1", small)
+		w.vm("web1", `{"cpu":1,"memory":256}`)
 		w.must(virt.ActionStart, virt.Params{VM: "web1", Host: "h1"})
 		steps := 0
 		w.driver.hook = func(_ context.Context, op, _ string) error {
@@ -352,8 +357,16 @@ func TestFreedWhileMoving(t *testing.T) {
 		if err != nil || !slices.Equal(freed, []string{"web1"}) {
 			t.Fatal(freed, err)
 		}
+		w.set("h2", func(d *registry.Draft) { // so that it is not found there by chance
+			if d.Metadata, err = d.Metadata.Merge(map[string]any{virt.MetaMaintenance: virt.Maintenance{Reason: "test"}}); err != nil {
+				t.Fatal(err)
+			}
+		})
 		w.attempt = 2
 		res := w.must(virt.ActionStart, virt.Params{VM: "web1"})
+		if !arrived && res.Host != "h3" {
+			t.Errorf("it did not arrive, and was started on %s", res.Host)
+		}
 		if arrived && (res.Host != "h2" || res.State != virt.Running) {
 			t.Errorf("it runs on h2 and was started again: %+v", res)
 		}
