@@ -78,7 +78,7 @@ func TestConfig(t *testing.T) {
 func TestLimitsOfAnUpdate(t *testing.T) {
 	c := newCluster(t, 2, 49)
 	for h := range 2 {
-		for v := range 4 {
+		for v := range 8 {
 			_, err := registry.UpdateMetadata(t.Context(), c.reg, fmt.Sprintf("vm%04d-%02d", h, v), map[string]any{"notes": strings.Repeat("x", 250<<10)})
 			if err != nil {
 				t.Fatal(err)
@@ -107,15 +107,15 @@ func TestLimitsOfAnUpdate(t *testing.T) {
 // TestOneNodeThatIsFull: what cannot be written of one VM is written of the
 // others.
 func TestOneNodeThatIsFull(t *testing.T) {
-	c := newCluster(t, 1, 30)
+	c := newCluster(t, 1, 70) // more than one Update takes
 	_, err := registry.UpdateMetadata(t.Context(), c.reg, "vm0000-07", map[string]any{"notes": strings.Repeat("x", registry.MaxDocument-20)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	m := openPoll(t, c, nil)
 	rep, err := m.Poll(t.Context())
-	if !errors.Is(err, registry.ErrTooLarge) || !strings.Contains(err.Error(), "vm0000-07") || rep.Written != 30 {
-		t.Errorf("%d nodes written, %v: want 30 and an error that names the other", rep.Written, err)
+	if !errors.Is(err, registry.ErrTooLarge) || !strings.Contains(err.Error(), "vm0000-07") || rep.Written != 70 {
+		t.Errorf("%d nodes written, %v: want 70 and an error that names the other", rep.Written, err)
 	}
 }
 
