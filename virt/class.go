@@ -51,7 +51,7 @@ func HypervisorClass() provisioner.Class {
 				}
 				return "-"
 			}},
-			{Name: "disk", Wide: true, Value: hostColumn(func(c Capacity) string { return megabytes(c.Disk) })},
+			{Name: "disk", Wide: true, Value: hostColumn(func(c Capacity) string { return megabytes(c.Disk % unlimitedDisk) })},
 			{Name: "address", Wide: true, Value: func(n *registry.Node) string { h, _, _ := HostOf(n); return orElse(h.Address, "-") }},
 		},
 	}

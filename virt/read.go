@@ -70,8 +70,14 @@ func HostOf(n *registry.Node) (Host, HostDefinition, error) {
 	return Host{ID: n.ID(), Address: d.Address}, d, nil
 }
 
+// unlimitedDisk is the disk capacity, in MB, of a host of which nobody knows
+// any: neither its definition says it nor its driver.
+const unlimitedDisk = 1 << 40
+
 // AllocatorHost reads a node as a host to place on; false if it is none. What
-// the definition does not say of the capacity is what was seen there.
+// the definition does not say of the capacity is what was seen there. A host
+// that says nothing of its disk is not limited by it, as drivers cannot always
+// tell; a host that says nothing of CPUs or memory takes nothing that needs them.
 func AllocatorHost(n *registry.Node) (allocator.Host, bool) {
 	if n.Type() != TypeHypervisor {
 		return allocator.Host{}, false
@@ -90,6 +96,9 @@ func AllocatorHost(n *registry.Node) (allocator.Host, bool) {
 	}
 	if len(h.Types) == 0 {
 		h.Types = []string{TypeVM}
+	}
+	if h.Capacity.Disk == 0 {
+		h.Capacity.Disk = unlimitedDisk
 	}
 	return h, true
 }

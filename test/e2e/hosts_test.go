@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -91,11 +93,11 @@ func TestFound(t *testing.T) {
 	}
 
 	const uuid = "6f1d7f5e-54a3-4a5e-8a51-5f6f9f6c0001"
-	foreign := virt.Definition{UUID: uuid, CPU: 1, Memory: 128, Boot: def.Boot}
-	driver := c.Drivers["local"]
-	host := virt.Host{ID: "h1", Address: d.URI()}
-	g := virt.Guest{ID: "foreign", UUID: uuid, Name: "foreign", Definition: virt.Filled("foreign", foreign)}
-	c.must("define behind vagoth's back", driver.Define(c.ctx, host, g))
+	xml := d.File("foreign.xml")
+	c.must("write", os.WriteFile(xml, []byte(fmt.Sprintf(
+		"<domain type='qemu'><name>foreign</name><uuid>%s</uuid><memory unit='MiB'>128</memory><vcpu>1</vcpu><os><type>hvm</type><kernel>%s</kernel><initrd>%s</initrd></os></domain>",
+		uuid, def.Boot.Kernel, def.Boot.Initrd)), 0o600))
+	d.Virsh(t, "define", xml) // behind vagoth's back
 	f := c.finding(monitor.FoundAdopted, "")
 	n := c.node(f.Node)
 	if n.Parent() != "h1" || virt.NodeUUID(n) != uuid {
@@ -123,7 +125,7 @@ func TestSeenTwice(t *testing.T) {
 	// Somebody starts it by hand on the other one.
 	g, err := virt.GuestOf(c.node("web1"))
 	c.must("guest", err)
-	g.Definition.Console = virt.Console{}
+	g.Definition.Console = virt.Console{Serial: "pty"}
 	other := virt.Host{ID: "h2", Address: d2.URI()}
 	c.must("define on the second", c.Drivers["local"].Define(c.ctx, other, g))
 	c.must("start on the second", c.Drivers["local"].Power(c.ctx, other, g, virt.PowerStart))
