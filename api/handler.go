@@ -189,8 +189,8 @@ func param(c *gin.Context, name string) string {
 	return text
 }
 
-// flag reads a parameter that is on or off. Its name alone means on.
-func flag(c *gin.Context, name string) (bool, error) {
+// onOff reads a parameter that is on or off. Its name alone means on.
+func onOff(c *gin.Context, name string) (bool, error) {
 	text, given := c.GetQuery(name)
 	if !given || text == "" {
 		return given, nil

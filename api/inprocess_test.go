@@ -166,8 +166,11 @@ func TestInProcessPanic(t *testing.T) {
 		h      http.HandlerFunc
 		status int
 	}{
-		"abort at once":  {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 500},
-		"abort half-way": {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("half")); panic(http.ErrAbortHandler) }, 200},
+		"abort at once": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 500},
+		"abort half-way": {func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write([]byte("half"))
+			panic(http.ErrAbortHandler)
+		}, 200},
 		"panic half-way": {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("half")); panic("oh") }, 200},
 		"panic at once":  {func(http.ResponseWriter, *http.Request) { panic("oh") }, 500},
 	} {

@@ -118,7 +118,7 @@ func (s *server) listNodes(c *gin.Context) {
 		s.fail(c, err)
 		return
 	}
-	consistent, err := flag(c, "consistent")
+	consistent, err := onOff(c, "consistent")
 	if err != nil {
 		s.fail(c, err)
 		return

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bufio"
 	"errors"
 	"io"
 	"net/http"
@@ -85,7 +86,7 @@ func (s *server) export(c *gin.Context) {
 }
 
 func (s *server) importNodes(c *gin.Context) {
-	dry, err := flag(c, "dry_run")
+	dry, err := onOff(c, "dry_run")
 	if err != nil {
 		s.fail(c, err)
 		return
@@ -95,6 +96,9 @@ func (s *server) importNodes(c *gin.Context) {
 	var large *http.MaxBytesError
 	if errors.As(err, &large) {
 		err = unreadable(c, err)
+	}
+	if errors.Is(err, bufio.ErrTooLong) {
+		err = &registry.InvalidError{Field: "import", Reason: err.Error()}
 	}
 	if err != nil {
 		// A caller that still writes would miss the answer.
