@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -70,5 +71,42 @@ func writeCommands(w io.Writer, c *cobra.Command) {
 	}
 	for _, sub := range c.Commands() {
 		writeCommands(w, sub)
+	}
+}
+
+// TestManual parses every command line that the manual shows.
+func TestManual(t *testing.T) {
+	pages, err := filepath.Glob(filepath.Join("..", "..", "..", "docs", "*.md"))
+	if err != nil || len(pages) < 5 {
+		t.Fatalf("found %d pages: %v", len(pages), err)
+	}
+	seen := 0
+	for _, page := range pages {
+		if filepath.Base(page) == "commands.md" {
+			continue // made from the commands
+		}
+		data, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range regexp.MustCompile("(?m)^ +(vagoth .*)$|`(vagoth [^`]+)`").FindAllString(string(data), -1) {
+			line = strings.Trim(line, " `")
+			words := strings.Fields(line)
+			seen++
+			a := &app{menu: standard.Menu(), env: Env{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard, Getenv: func(string) string { return "" }}}
+			cmd, rest, err := newRoot(a).Find(words[1:])
+			if err == nil && !cmd.HasParent() {
+				err = fmt.Errorf("there is no such command")
+			}
+			if err == nil {
+				err = cmd.ParseFlags(rest)
+			}
+			if err != nil {
+				t.Errorf("%s shows %q: %v", filepath.Base(page), line, err)
+			}
+		}
+	}
+	if seen < 10 {
+		t.Errorf("only %d commands are shown", seen)
 	}
 }
