@@ -191,6 +191,9 @@ func survive(t *testing.T, answer func(net.Conn, request) bool) {
 	if !isUnreachable(err) && !strings.Contains(t.Name(), "error_that_is") {
 		t.Errorf("got error %v, want an ErrUnreachable", err)
 	}
+	if strings.Contains(t.Name(), "/length_") && !strings.Contains(t.Name(), "MiB") && (!errors.Is(err, errMalformed) || took > hostileTimeout*3/4) {
+		t.Errorf("a length that cannot be is found after %v: %v", took, err)
+	}
 	if err := d.Close(); err != nil {
 		t.Error(err)
 	}
@@ -330,6 +333,17 @@ func TestConnectionsAreKept(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	open := func() int {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return len(f.conns)
+	}
+	for end := time.Now().Add(10 * time.Second); open() > keepIdle && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	if n := open(); n > keepIdle {
+		t.Errorf("%d connections are open, want at most %d", n, keepIdle)
+	}
 	p, err := d.pool(virt.Host{})
 	if err != nil {
 		t.Fatal(err)
