@@ -2,7 +2,9 @@ package journal
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -298,6 +300,45 @@ func TestStaleMark(t *testing.T) {
 	}
 }
 
+// TestPlaceOfDamage looks for the file and offset in the error, also where etcd's log would
+// take a length of zero for the end.
+func TestPlaceOfDamage(t *testing.T) {
+	s := samples(t)["no snapshot"]
+	const name = "log/0000000000000000-0000000000000000.wal"
+	whole := t.TempDir()
+	put(t, whole, s.files)
+	p := &position{}
+	_, err := readSegment(segment{path: filepath.Join(whole, name), first: 1}, p, func(e envelope) (bool, error) {
+		return e.index < 9, nil
+	})
+	if err == nil && p.last != 9 {
+		err = fmt.Errorf("read up to record %d", p.last)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := int(p.offset) // of record 10
+	for what, hurt := range map[string]func(b []byte){
+		"length of zero": func(b []byte) { clear(b[at : at+8]) },
+		"zeros":          func(b []byte) { clear(b[at : at+250]) },
+		"bit":            func(b []byte) { b[at+60] ^= 1 },
+	} {
+		b := bytes.Clone(s.files[name])
+		hurt(b)
+		dir := t.TempDir()
+		put(t, dir, s.files)
+		put(t, dir, map[string][]byte{name: b})
+		j, err := Open(t.Context(), Options{Dir: dir}, &memory{})
+		if j != nil {
+			mustClose(t, j)
+		}
+		var corrupt *CorruptError
+		if !errors.As(err, &corrupt) || corrupt.File != filepath.Join(dir, name) || corrupt.Offset != int64(at) {
+			t.Errorf("%s at byte %d: %v", what, at, err)
+		}
+	}
+}
+
 func TestMissingFiles(t *testing.T) {
 	s := samples(t)["killed"]
 	for name := range s.files {
@@ -364,4 +405,56 @@ func TestForgedRecord(t *testing.T) {
 	}
 	_, m := mustOpen(t, dir)
 	wantRecords(t, m.records, [][]byte{[]byte("first")})
+}
+
+// TestSnapshotFileRefused has snapshots that no flipped bit makes.
+func TestSnapshotFileRefused(t *testing.T) {
+	s := samples(t)["closed"]
+	name := snapName(25)
+	var id journalID
+	copy(id[:], s.files[name][8:])
+	counted := func(n uint64) []byte {
+		var buf bytes.Buffer
+		w, err := newSnapWriter(&buf, id, 25)
+		for _, r := range s.want[:25] {
+			err = errors.Join(err, w.record(r))
+		}
+		w.count = n
+		if err = errors.Join(err, w.end()); err != nil {
+			t.Fatal(err)
+		}
+		return buf.Bytes()
+	}
+	for what, c := range map[string]struct {
+		b    []byte
+		sane bool
+	}{
+		"as it was":             {counted(25), true},
+		"too many counted":      {counted(26), false},
+		"too few counted":       {counted(24), false},
+		"a byte behind its end": {append(counted(25), 0), false},
+		"twice":                 {append(counted(25), counted(25)...), false},
+		"of another record":     {snapBytes(t, id, 24, s.want[:24]), false},
+		"of another journal":    {snapBytes(t, journalID{1}, 25, s.want[:25]), false},
+		"a record that is huge": {binary.LittleEndian.AppendUint32(counted(25)[:snapHeader:snapHeader], snapEnd-1), false},
+		"empty":                 {nil, false},
+	} {
+		dir := t.TempDir()
+		put(t, dir, s.files)
+		put(t, dir, map[string][]byte{name: c.b})
+		m := &memory{}
+		j, err := Open(t.Context(), Options{Dir: dir}, m)
+		if j != nil {
+			mustClose(t, j)
+		}
+		var corrupt *CorruptError
+		switch {
+		case c.sane && err != nil, !c.sane && !errors.As(err, &corrupt):
+			t.Errorf("%s: %v", what, err)
+		case c.sane:
+			wantRecords(t, m.records, s.want)
+		case corrupt.File != filepath.Join(dir, name):
+			t.Errorf("%s: the damage is said to be in %s", what, corrupt.File)
+		}
+	}
 }

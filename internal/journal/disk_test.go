@@ -170,6 +170,76 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// TestSpaceAgain fills the disk while the next segment is made in advance, which fails
+// unseen; once there is space again that failure must not reach a caller.
+func TestSpaceAgain(t *testing.T) {
+	disk := tmpfs(t)
+	dir, ballast := filepath.Join(disk, "journal"), filepath.Join(disk, "ballast")
+	j, _ := mustOpen(t, dir)
+	mustClose(t, j)
+	fill(t, ballast)
+	j, _ = mustOpen(t, dir)
+	var want [][]byte
+	add := func(n int) {
+		t.Helper()
+		for range n {
+			r := record(len(want), 100_000)
+			if _, err := j.Append(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, r)
+		}
+	}
+	add(30)
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	add(30)
+	mustClose(t, j)
+	_, m := mustOpen(t, dir)
+	wantRecords(t, m.records, want)
+}
+
+// TestFailed makes the note of a synced batch fail: its caller was not acknowledged, and
+// nobody is until the journal is opened again.
+func TestFailed(t *testing.T) {
+	dir := t.TempDir()
+	j, _ := mustOpen(t, dir)
+	if _, err := j.Append(t.Context(), []byte("first")); err != nil {
+		t.Fatal(err)
+	}
+	sane := j.mark.f
+	closed, err := os.Create(filepath.Join(t.TempDir(), "closed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := closed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	j.mark.f = closed
+	if _, err := j.Append(t.Context(), []byte("second")); !errors.Is(err, ErrFailed) || !errors.Is(err, os.ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+	j.mark.f = sane
+	if _, err := j.Append(t.Context(), []byte("third")); !errors.Is(err, ErrFailed) {
+		t.Errorf("a failed journal took a record: %v", err)
+	}
+	if err := j.WriteSnapshot(t.Context(), 1, all([][]byte{[]byte("first")})); !errors.Is(err, ErrFailed) {
+		t.Errorf("a failed journal took a snapshot: %v", err)
+	}
+	if s := j.Stats(); s.LastIndex != 1 || s.Records != 1 {
+		t.Errorf("stats %+v", s)
+	}
+	_ = j.Close()
+	j, m := mustOpen(t, dir)
+	if len(m.records) > 2 || string(m.records[0]) != "first" {
+		t.Errorf("found %q", m.records)
+	}
+	if _, err := j.Append(t.Context(), []byte("fourth")); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestRewind cuts off what was written, even synced, but not acknowledged.
 func TestRewind(t *testing.T) {
 	for name, c := range map[string]struct {

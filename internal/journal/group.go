@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 )
@@ -107,6 +108,9 @@ func (g *Group[T]) passOn() {
 
 // run commits one batch. Its caller's item is the first that waits, hence part of it.
 func (g *Group[T]) run() {
+	// Those that the batch before has just woken get to come back first: with many callers
+	// that nearly halves the commits, and costs nothing where nobody else is.
+	runtime.Gosched()
 	g.mu.Lock()
 	n := min(len(g.waiting), g.max)
 	batch := slices.Clone(g.waiting[:n])

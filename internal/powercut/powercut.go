@@ -20,6 +20,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -39,6 +40,7 @@ type Disk struct {
 	image   string
 	dir     string
 	mounted bool
+	copies  int
 }
 
 // New makes a disk of so many MiB and mounts it until the test ends. Without root, or
@@ -112,7 +114,22 @@ func (d *Disk) Remount() {
 	if err := d.unmount(0); err != nil {
 		d.t.Fatalf("cannot unmount %s, is a file below it still open? %v", d.dir, err)
 	}
+	d.image = d.copied()
 	d.mount()
+}
+
+// copied copies what is on the disk and removes the original. The old file system lives on
+// in a mount namespace that another process made meanwhile, and mounting the same file
+// again would give that one, which has no power.
+func (d *Disk) copied() string {
+	d.t.Helper()
+	next := filepath.Join(filepath.Dir(d.image), "image."+strconv.Itoa(d.copies))
+	d.copies++
+	d.run("cp", "--sparse=always", d.image, next)
+	if err := os.Remove(d.image); err != nil {
+		d.t.Fatal(err)
+	}
+	return next
 }
 
 func (d *Disk) unmount(flags int) error {
