@@ -253,6 +253,9 @@ func TestCheckGuest(t *testing.T) {
 		"forward to IPv6": {func(g *virt.Guest) {
 			g.Definition.NICs[3].Forward = []virt.Forward{{Protocol: "tcp", Address: "::1", Port: 1, To: 1}}
 		}, virt.ErrUnsupported, "IPv4"},
+		"forward to a name": {func(g *virt.Guest) {
+			g.Definition.NICs[3].Forward = []virt.Forward{{Protocol: "tcp", Address: "localhost", Port: 1, To: 1}}
+		}, virt.ErrInvalid, "localhost"},
 		"forward port": {func(g *virt.Guest) {
 			g.Definition.NICs[3].Forward = []virt.Forward{{Protocol: "tcp", Address: "127.0.0.1", Port: 65536, To: 1}}
 		}, virt.ErrInvalid, "65536"},
