@@ -53,7 +53,7 @@ func samples(t testing.TB) map[string]sample {
 	t.Helper()
 	out := map[string]sample{}
 	for _, name := range []string{"closed", "killed", "no snapshot", "empty"} {
-		dir := t.TempDir()
+		dir := memoryDir(t)
 		j, _ := mustOpen(t, dir)
 		var want [][]byte
 		add := func(n, size int) {
@@ -129,7 +129,7 @@ func TestDamage(t *testing.T) {
 		}
 		slices.Sort(names)
 		name, b, what := damage(r, names, s.files)
-		dir := t.TempDir()
+		dir := memoryDir(t)
 		broken := map[string][]byte{}
 		for n, c := range s.files {
 			broken[n] = c
@@ -179,7 +179,7 @@ func TestDamage(t *testing.T) {
 // TestEveryBitOfTheEnd flips each bit of the last batch, where damage looks most like a
 // write that was under way.
 func TestEveryBitOfTheEnd(t *testing.T) {
-	src := t.TempDir()
+	src := memoryDir(t)
 	j, _ := mustOpen(t, src)
 	want := [][]byte{record(1, 20), record(2, 20), record(3, 5), record(4, 5)}
 	for _, b := range [][][]byte{want[:1], want[1:2], want[2:]} {
@@ -195,7 +195,7 @@ func TestEveryBitOfTheEnd(t *testing.T) {
 			name = n
 		}
 	}
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	put(t, dir, sane)
 	path := filepath.Join(dir, name)
 	end := used(sane[name])
@@ -230,7 +230,7 @@ func at7(i int) int { return i * 3 % 8 }
 // TestStaleMark is what a power loss leaves: the mark is behind. Only the last batch may
 // then pass for a torn write.
 func TestStaleMark(t *testing.T) {
-	src := t.TempDir()
+	src := memoryDir(t)
 	j, _ := mustOpen(t, src)
 	stale := files(t, src)[markName]
 	var want [][]byte
@@ -251,7 +251,7 @@ func TestStaleMark(t *testing.T) {
 		}
 	}
 	t.Run("whole", func(t *testing.T) {
-		dir := t.TempDir()
+		dir := memoryDir(t)
 		put(t, dir, sane)
 		_, m := mustOpen(t, dir)
 		wantRecords(t, m.records, want)
@@ -269,7 +269,7 @@ func TestStaleMark(t *testing.T) {
 		} {
 			b := bytes.Clone(sane[name])
 			hurt(b)
-			dir := t.TempDir()
+			dir := memoryDir(t)
 			put(t, dir, sane)
 			put(t, dir, map[string][]byte{name: b})
 			m := &memory{}
@@ -305,7 +305,7 @@ func TestStaleMark(t *testing.T) {
 func TestPlaceOfDamage(t *testing.T) {
 	s := samples(t)["no snapshot"]
 	const name = "log/0000000000000000-0000000000000000.wal"
-	whole := t.TempDir()
+	whole := memoryDir(t)
 	put(t, whole, s.files)
 	p := &position{}
 	_, err := readSegment(segment{path: filepath.Join(whole, name), first: 1}, p, func(e envelope) (bool, error) {
@@ -325,7 +325,7 @@ func TestPlaceOfDamage(t *testing.T) {
 	} {
 		b := bytes.Clone(s.files[name])
 		hurt(b)
-		dir := t.TempDir()
+		dir := memoryDir(t)
 		put(t, dir, s.files)
 		put(t, dir, map[string][]byte{name: b})
 		j, err := Open(t.Context(), Options{Dir: dir}, &memory{})
@@ -342,7 +342,7 @@ func TestPlaceOfDamage(t *testing.T) {
 func TestMissingFiles(t *testing.T) {
 	s := samples(t)["killed"]
 	for name := range s.files {
-		dir := t.TempDir()
+		dir := memoryDir(t)
 		put(t, dir, s.files)
 		if err := os.Remove(filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
@@ -367,7 +367,7 @@ func TestFilesOfAnotherJournal(t *testing.T) {
 		if _, both := b.files[name]; !both || name == lockName {
 			continue
 		}
-		dir := t.TempDir()
+		dir := memoryDir(t)
 		put(t, dir, a.files)
 		put(t, dir, map[string][]byte{name: b.files[name]})
 		var corrupt *CorruptError
@@ -383,7 +383,7 @@ func TestFilesOfAnotherJournal(t *testing.T) {
 // TestForgedRecord puts what looks like a record of a journal into a record: it must not
 // pass as one that vouches for others.
 func TestForgedRecord(t *testing.T) {
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	j, _ := mustOpen(t, dir)
 	forged := envelope{index: 1000, base: 999, record: []byte("x")}.append(nil, journalID{})
 	if _, err := j.Append(t.Context(), []byte("first")); err != nil {
@@ -439,7 +439,7 @@ func TestSnapshotFileRefused(t *testing.T) {
 		"a record that is huge": {binary.LittleEndian.AppendUint32(counted(25)[:snapHeader:snapHeader], snapEnd-1), false},
 		"empty":                 {nil, false},
 	} {
-		dir := t.TempDir()
+		dir := memoryDir(t)
 		put(t, dir, s.files)
 		put(t, dir, map[string][]byte{name: c.b})
 		m := &memory{}

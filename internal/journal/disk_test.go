@@ -252,7 +252,7 @@ func TestRewind(t *testing.T) {
 		"nothing lost":                {3, 100, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
+			dir := memoryDir(t)
 			j, _ := mustOpen(t, dir)
 			var want [][]byte
 			for i := range c.before {

@@ -76,7 +76,7 @@ func FuzzEnvelope(f *testing.F) {
 
 // FuzzSegment reads anything as a segment: what comes out of it was written.
 func FuzzSegment(f *testing.F) {
-	dir := f.TempDir()
+	dir := memoryDir(f)
 	j, err := Open(f.Context(), Options{Dir: dir}, &memory{})
 	if err != nil {
 		f.Fatal(err)
@@ -96,7 +96,7 @@ func FuzzSegment(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(bytes.Repeat([]byte{0xff}, 64))
 	f.Add(b[:len(b)/2])
-	path := filepath.Join(f.TempDir(), "segment")
+	path := filepath.Join(memoryDir(f), "segment")
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if err := os.WriteFile(path, b, 0o600); err != nil {
 			t.Fatal(err)

@@ -162,7 +162,7 @@ func TestModes(t *testing.T) {
 }
 
 func TestManySegments(t *testing.T) {
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	j, _ := mustOpen(t, dir)
 	var want [][]byte
 	for i := range 60 {
@@ -210,7 +210,7 @@ func TestManySegments(t *testing.T) {
 }
 
 func TestSnapshots(t *testing.T) {
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	var want [][]byte
 	for round := range 5 {
 		j, m := mustOpen(t, dir)
@@ -239,7 +239,7 @@ func TestSnapshots(t *testing.T) {
 }
 
 func TestSnapshotRefused(t *testing.T) {
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	j, _ := mustOpen(t, dir)
 	want := [][]byte{[]byte("a"), []byte("b"), []byte("c")}
 	if _, err := j.AppendBatch(t.Context(), want); err != nil {
@@ -276,7 +276,7 @@ func TestSnapshotRefused(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	j, err := Open(t.Context(), Options{Dir: dir, MaxRecord: 100}, &memory{})
 	if err != nil {
 		t.Fatal(err)
@@ -311,7 +311,7 @@ func TestLimits(t *testing.T) {
 }
 
 func TestLargestRecord(t *testing.T) {
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	j, _ := mustOpen(t, dir)
 	want := [][]byte{[]byte("before"), bytes.Repeat([]byte("0123456789abcdef"), MaxRecord/16), []byte("after")}
 	for _, r := range want {
@@ -348,7 +348,7 @@ func TestNeedsSnapshot(t *testing.T) {
 }
 
 func TestLockedAndClosed(t *testing.T) {
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	j, _ := mustOpen(t, dir)
 	var held *lockfile.HeldError
 	if _, err := Open(t.Context(), Options{Dir: dir}, &memory{}); !errors.As(err, &held) || held.PID != os.Getpid() {
@@ -386,7 +386,7 @@ var errLoader = errors.New("not understood")
 func (*failing) Replay(uint64, []byte) error { return errLoader }
 
 func TestLoaderRefuses(t *testing.T) {
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	j, _ := mustOpen(t, dir)
 	if _, err := j.Append(t.Context(), []byte("x")); err != nil {
 		t.Fatal(err)
@@ -400,7 +400,7 @@ func TestLoaderRefuses(t *testing.T) {
 }
 
 func TestConcurrentAppendsShareSyncs(t *testing.T) {
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	j, _ := mustOpen(t, dir)
 	const callers, each = 32, 20
 	got := make([][]uint64, callers)
@@ -437,7 +437,7 @@ func TestConcurrentAppendsShareSyncs(t *testing.T) {
 }
 
 func TestSnapshotWhileAppending(t *testing.T) {
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	j, _ := mustOpen(t, dir)
 	var want [][]byte
 	var mu sync.Mutex

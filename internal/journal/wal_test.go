@@ -29,7 +29,7 @@ func TestGuard(t *testing.T) {
 
 // TestLeftovers opens a journal with what a crash leaves behind.
 func TestLeftovers(t *testing.T) {
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	j, _ := mustOpen(t, dir)
 	want := [][]byte{record(1, 100)}
 	if _, err := j.Append(t.Context(), want[0]); err != nil {
@@ -58,7 +58,7 @@ func TestLeftovers(t *testing.T) {
 
 // TestUnfinishedCreation opens what a crash left of making a journal.
 func TestUnfinishedCreation(t *testing.T) {
-	src := t.TempDir()
+	src := memoryDir(t)
 	j, _ := mustOpen(t, src)
 	mustClose(t, j)
 	sane := files(t, src)
@@ -67,7 +67,7 @@ func TestUnfinishedCreation(t *testing.T) {
 		"no mark yet":   func(n string) bool { return n == markName },
 		"nothing":       func(string) bool { return true },
 	} {
-		dir := t.TempDir()
+		dir := memoryDir(t)
 		for name, b := range sane {
 			if !drop(name) {
 				put(t, dir, map[string][]byte{name: b})
@@ -84,4 +84,24 @@ func TestUnfinishedCreation(t *testing.T) {
 		_, m := mustOpen(t, dir)
 		wantRecords(t, m.records, [][]byte{[]byte(what)})
 	}
+}
+
+// memoryDir is a directory in memory where there is one, for tests to which syncs are only
+// lost time.
+func memoryDir(t testing.TB) string {
+	t.Helper()
+	const shm = "/dev/shm"
+	if fi, err := os.Stat(shm); err != nil || !fi.IsDir() {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp(shm, "vagoth-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
