@@ -241,14 +241,20 @@ func TestHosts(t *testing.T) {
 	}
 }
 
-// unreadable breaks every list in its middle.
-type brokenRegistry struct{ registry.Registry }
+// brokenRegistry breaks every list at its end: with an error, or a panic.
+type brokenRegistry struct {
+	registry.Registry
+	panics bool
+}
 
-type brokenReader struct{ registry.Reader }
+type brokenReader struct {
+	registry.Reader
+	panics bool
+}
 
 func (b brokenRegistry) View(ctx context.Context, o ...registry.ReadOption) (registry.Reader, error) {
 	r, err := b.Registry.View(ctx, o...)
-	return brokenReader{r}, err
+	return brokenReader{r, b.panics}, err
 }
 
 func (b brokenReader) List(q registry.Query) iter.Seq2[*registry.Node, error] {
@@ -257,6 +263,9 @@ func (b brokenReader) List(q registry.Query) iter.Seq2[*registry.Node, error] {
 			if !yield(n, nil) {
 				return
 			}
+		}
+		if b.panics {
+			panic("a list")
 		}
 		yield(nil, registry.ErrCorrupt)
 	}
@@ -299,7 +308,13 @@ func TestExportAndImport(t *testing.T) {
 // An export that cannot be read to its end is never taken for a whole one, here
 // and over a socket.
 func TestBrokenExport(t *testing.T) {
-	c := newCluster(t, opts{wrap: func(r registry.Registry) registry.Registry { return brokenRegistry{r} }})
+	for name, panics := range map[string]bool{"error": false, "panic": true} {
+		t.Run(name, func(t *testing.T) { brokenExport(t, panics) })
+	}
+}
+
+func brokenExport(t *testing.T, panics bool) {
+	c := newCluster(t, opts{wrap: func(r registry.Registry) registry.Registry { return brokenRegistry{r, panics} }})
 	srv := httptest.NewServer(c.h)
 	defer srv.Close()
 	defer srv.CloseClientConnections()

@@ -101,7 +101,10 @@ func fits(path, pattern []string) bool {
 }
 
 // plainProvisioner is as simple as one can be.
-type plainProvisioner struct{ provisioner.Deps }
+type plainProvisioner struct {
+	provisioner.Deps
+	meet chan struct{} // two changes of definitions at once, if there are two, meet before they write
+}
 
 func (p plainProvisioner) Plan(_ context.Context, s provisioner.Spec) (registry.Draft, error) {
 	class, ok := p.Types[s.Type]
@@ -144,6 +147,11 @@ func (p plainProvisioner) Redefine(ctx context.Context, id string, doc registry.
 		if err := v(doc); err != nil {
 			return nil, fmt.Errorf("%w: %w", provisioner.ErrInvalid, err)
 		}
+	}
+	select {
+	case p.meet <- struct{}{}:
+	case <-p.meet:
+	case <-time.After(10 * time.Millisecond):
 	}
 	return registry.SetDefinition(ctx, p.Registry, id, doc, force)
 }
@@ -227,7 +235,7 @@ func testMenu(o *opts) manager.Menu {
 		Scheduler: map[string]component.Kind[scheduler.Deps, scheduler.Scheduler]{"sync": schedsync.Kind()},
 		Provisioner: map[string]component.Kind[provisioner.Deps, provisioner.Provisioner]{"plain": component.Define("plain", none{},
 			func(_ context.Context, _ none, d provisioner.Deps) (provisioner.Provisioner, error) {
-				return plainProvisioner{d}, nil
+				return plainProvisioner{d, make(chan struct{})}, nil
 			})},
 		Allocator: map[string]component.Kind[allocator.Deps, allocator.Allocator]{"fixed": fixed.Kind()},
 		Monitor: map[string]component.Kind[monitor.Deps, monitor.Monitor]{"plain": component.Define("plain", none{},
