@@ -105,7 +105,7 @@ func (t *table) find(ref string) int {
 		return i
 	}
 	for i := range t.len() {
-		if t.row(i).host.Name == ref {
+		if t.mark(i).host.Name == ref {
 			return i
 		}
 	}
@@ -136,16 +136,45 @@ func (t *table) choose(q *query, p *rate) int {
 	}
 	if q.restricted {
 		for _, i := range q.only {
-			if score, ok := q.rate(t.row(i), i, p); ok && score > best {
+			if score, ok := q.rate(t, t.room(i), i, p); ok && score > best {
 				best, at = score, i
 			}
 		}
 		return at
 	}
+	if q.plain {
+		return t.choosePlain(q, p)
+	}
 	rows := t.len()
-	for c, chunk := range t.chunks {
+	for c, chunk := range t.rooms {
 		for i := range min(chunkRows, rows-c*chunkRows) {
-			if score, ok := q.rate(&chunk[i], c*chunkRows+i, p); ok && score > best {
+			if score, ok := q.rate(t, &chunk[i], c*chunkRows+i, p); ok && score > best {
+				best, at = score, c*chunkRows+i
+			}
+		}
+	}
+	return at
+}
+
+// choosePlain is choose where only capacity counts: rate, written out, as the
+// call would cost more than what it does.
+func (t *table) choosePlain(q *query, p *rate) int {
+	best, at := -1.0, -1
+	types, leastCPU, leastMemory, leastDisk := q.types, q.leastCPU, q.leastMemory, q.leastDisk
+	needCPU, needMemory, needDisk := q.needCPU, q.needMemory, q.needDisk
+	rated := *p
+	rows := t.len()
+	for c, chunk := range t.rooms {
+		part := chunk[:min(chunkRows, rows-c*chunkRows)]
+		for i := range part {
+			r := &part[i]
+			if r.types&types == 0 || r.freeCPU < leastCPU || r.freeMemory < leastMemory || r.freeDisk < leastDisk {
+				continue
+			}
+			score := float64(rated.cpu*share(rated.pack, r.freeCPU-needCPU, r.invCPU)) +
+				float64(rated.memory*share(rated.pack, r.freeMemory-needMemory, r.invMemory)) +
+				float64(rated.disk*share(rated.pack, r.freeDisk-needDisk, r.invDisk))
+			if score > best {
 				best, at = score, c*chunkRows+i
 			}
 		}
@@ -154,31 +183,32 @@ func (t *table) choose(q *query, p *rate) int {
 }
 
 // rate is the score of a host, and whether it fits.
-func (q *query) rate(r *row, i int, p *rate) (float64, bool) {
-	if r.blocked || r.types&q.types == 0 || r.freeCPU < q.leastCPU || r.freeMemory < q.leastMemory || r.freeDisk < q.leastDisk {
+func (q *query) rate(t *table, r *room, i int, p *rate) (float64, bool) {
+	if r.types&q.types == 0 || r.freeCPU < q.leastCPU || r.freeMemory < q.leastMemory || r.freeDisk < q.leastDisk {
 		return 0, false
 	}
-	score := float64(p.cpu*p.share(r.freeCPU-q.needCPU, r.invCPU)) +
-		float64(p.memory*p.share(r.freeMemory-q.needMemory, r.invMemory)) +
-		float64(p.disk*p.share(r.freeDisk-q.needDisk, r.invDisk))
+	score := float64(p.cpu*share(p.pack, r.freeCPU-q.needCPU, r.invCPU)) +
+		float64(p.memory*share(p.pack, r.freeMemory-q.needMemory, r.invMemory)) +
+		float64(p.disk*share(p.pack, r.freeDisk-q.needDisk, r.invDisk))
 	if q.plain {
 		return score, true
 	}
-	if !q.allows(r, i) {
+	m := t.mark(i)
+	if !q.allows(m, i) {
 		return 0, false
 	}
 	if len(q.preferApart) > 0 {
-		score += float64(p.apart * q.apartness(r))
+		score += float64(p.apart * q.apartness(m))
 	}
 	if len(q.prefer) > 0 {
-		score += float64(p.prefer * q.liking(r))
+		score += float64(p.prefer * q.liking(m))
 	}
 	return score, true
 }
 
 // share is what a resource adds: the part that stays free, or is used. A host
 // that has none of it counts as full.
-func (p *rate) share(free int64, inverse float64) float64 {
+func share(pack bool, free int64, inverse float64) float64 {
 	v := float64(free) * inverse
 	if v < 0 {
 		v = 0
@@ -186,77 +216,77 @@ func (p *rate) share(free int64, inverse float64) float64 {
 	if v > 1 {
 		v = 1
 	}
-	if p.pack {
+	if pack {
 		return 1 - v
 	}
 	return v
 }
 
 // allows looks at what only some requests ask.
-func (q *query) allows(r *row, i int) bool {
-	if slices.Contains(q.exclude, i) || r.hostBits&q.requireBits != q.requireBits {
+func (q *query) allows(m *mark, i int) bool {
+	if slices.Contains(q.exclude, i) || m.hostBits&q.requireBits != q.requireBits {
 		return false
 	}
-	if q.typeName != "" && len(r.host.Types) > 0 && !slices.Contains(r.host.Types, q.typeName) {
+	if q.typeName != "" && len(m.host.Types) > 0 && !slices.Contains(m.host.Types, q.typeName) {
 		return false
 	}
 	for _, t := range q.require {
-		if !r.hasTag(t) {
+		if !m.hasTag(t) {
 			return false
 		}
 	}
 	for _, t := range q.forbid {
-		if r.hasTag(t) {
+		if m.hasTag(t) {
 			return false
 		}
 	}
 	for _, t := range q.apart {
-		if r.beside(t) > 0 {
+		if m.beside(t) > 0 {
 			return false
 		}
 	}
 	for _, c := range q.custom {
 		used := int64(0)
-		if r.kids != nil {
-			used = max(r.kids.custom[c.name], 0)
+		if m.kids != nil {
+			used = max(m.kids.custom[c.name], 0)
 		}
-		if r.host.capacity.Custom[c.name]-used < c.n {
+		if m.host.capacity.Custom[c.name]-used < c.n {
 			return false
 		}
 	}
 	return true
 }
 
-func (r *row) hasTag(t tag) bool {
-	if r.hostBits&bit(t.hash) == 0 {
+func (m *mark) hasTag(t tag) bool {
+	if m.hostBits&bit(t.hash) == 0 {
 		return false
 	}
-	got, ok := r.host.Tags[t.key]
+	got, ok := m.host.Tags[t.key]
 	return ok && (!t.exact || got == t.value)
 }
 
 // beside is how many children have the tag.
-func (r *row) beside(t tag) int {
-	if r.kidBits&bit(t.hash) == 0 {
+func (m *mark) beside(t tag) int {
+	if m.kidBits&bit(t.hash) == 0 {
 		return 0
 	}
-	return r.kids.tags.count(t)
+	return m.kids.tags.count(t)
 }
 
 // apartness falls with each sibling that had better be elsewhere.
-func (q *query) apartness(r *row) float64 {
+func (q *query) apartness(m *mark) float64 {
 	n := 0
 	for _, t := range q.preferApart {
-		n += r.beside(t)
+		n += m.beside(t)
 	}
 	return 1 / float64(1+n)
 }
 
 // liking is the part of the preferred tags that the host has.
-func (q *query) liking(r *row) float64 {
+func (q *query) liking(m *mark) float64 {
 	n := 0
 	for _, t := range q.prefer {
-		if r.hasTag(t) {
+		if m.hasTag(t) {
 			n++
 		}
 	}

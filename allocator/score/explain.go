@@ -14,11 +14,11 @@ func (s *scorer) explain(t *table, req allocator.Request, chosen int) []allocato
 	q := compile(t, req)
 	verdicts := make([]allocator.Verdict, 0, t.len())
 	for i := range t.len() {
-		r := t.row(i)
-		v := allocator.Verdict{Host: r.host.ID, Name: r.host.Name, Chosen: i == chosen}
-		v.Ruled = allocator.Rules(r.host.Host, s.over, req, r.occupied())
+		m := t.mark(i)
+		v := allocator.Verdict{Host: m.host.ID, Name: m.host.Name, Chosen: i == chosen}
+		v.Ruled = allocator.Rules(m.host.Host, s.over, req, t.occupied(i))
 		if len(v.Ruled) == 0 {
-			v.Terms = s.rate.terms(q, r)
+			v.Terms = s.rate.terms(q, t.room(i), m)
 			for _, term := range v.Terms {
 				v.Score += float64(term.Weight * term.Value)
 			}
@@ -31,27 +31,28 @@ func (s *scorer) explain(t *table, req allocator.Request, chosen int) []allocato
 }
 
 // terms are the parts of query.rate, in its order.
-func (p *rate) terms(q *query, r *row) []allocator.Term {
+func (p *rate) terms(q *query, r *room, m *mark) []allocator.Term {
 	terms := []allocator.Term{
-		{Name: "cpu", Weight: p.cpu, Value: p.share(r.freeCPU-q.needCPU, r.invCPU)},
-		{Name: "memory", Weight: p.memory, Value: p.share(r.freeMemory-q.needMemory, r.invMemory)},
-		{Name: "disk", Weight: p.disk, Value: p.share(r.freeDisk-q.needDisk, r.invDisk)},
+		{Name: "cpu", Weight: p.cpu, Value: share(p.pack, r.freeCPU-q.needCPU, r.invCPU)},
+		{Name: "memory", Weight: p.memory, Value: share(p.pack, r.freeMemory-q.needMemory, r.invMemory)},
+		{Name: "disk", Weight: p.disk, Value: share(p.pack, r.freeDisk-q.needDisk, r.invDisk)},
 	}
 	if len(q.preferApart) > 0 {
-		terms = append(terms, allocator.Term{Name: "apart", Weight: p.apart, Value: q.apartness(r)})
+		terms = append(terms, allocator.Term{Name: "apart", Weight: p.apart, Value: q.apartness(m)})
 	}
 	if len(q.prefer) > 0 {
-		terms = append(terms, allocator.Term{Name: "prefer", Weight: p.prefer, Value: q.liking(r)})
+		terms = append(terms, allocator.Term{Name: "prefer", Weight: p.prefer, Value: q.liking(m)})
 	}
 	return terms
 }
 
-func (r *row) occupied() allocator.Occupied {
-	o := allocator.Occupied{Used: r.used(), Beside: func(tag string) int { return r.beside(parseTag(tag)) }}
-	if r.kids != nil && len(r.kids.unread) > 0 {
-		shown := r.kids.unread[:min(len(r.kids.unread), 3)]
+func (t *table) occupied(i int) allocator.Occupied {
+	m := t.mark(i)
+	o := allocator.Occupied{Used: t.used(i), Beside: func(tag string) int { return m.beside(parseTag(tag)) }}
+	if m.kids != nil && len(m.kids.unread) > 0 {
+		shown := m.kids.unread[:min(len(m.kids.unread), 3)]
 		o.Unread = fmt.Sprintf("cannot tell what %s takes", strings.Join(shown, ", "))
-		if more := len(r.kids.unread) - len(shown); more > 0 {
+		if more := len(m.kids.unread) - len(shown); more > 0 {
 			o.Unread = fmt.Sprintf("cannot tell what %s and %d more take", strings.Join(shown, ", "), more)
 		}
 	}

@@ -241,7 +241,8 @@ func (b *builder) relaid(r registry.Reader, became map[string]bool) (*table, err
 	for i, id := range ids {
 		n, ok := fresh[id]
 		if !ok {
-			*laid.row(i) = *old.row(old.layout.at[id])
+			at := old.layout.at[id]
+			*laid.room(i), *laid.mark(i) = *old.room(at), *old.mark(at)
 			continue
 		}
 		h, _ := b.host(n)
@@ -260,7 +261,7 @@ func (b *builder) relaid(r registry.Reader, became map[string]bool) (*table, err
 // done finishes a table.
 func (b *builder) done() *table {
 	if b.table.len() > 0 {
-		b.table.witness = b.table.row(0).host.node
+		b.table.witness = b.table.mark(0).host.node
 	}
 	return b.table
 }

@@ -44,7 +44,7 @@ func Kind() component.Kind[allocator.Deps, allocator.Allocator] {
 }
 
 // remembered is how many children's demands are kept decoded.
-const remembered = 1 << 15
+const remembered = 1 << 18
 
 type scorer struct {
 	policy string
@@ -85,7 +85,7 @@ func (s *scorer) Decide(ctx context.Context, r registry.Reader, req allocator.Re
 	d := &allocator.Decision{Request: req, Policy: s.policy, Revision: t.rev, At: s.now(), Over: s.over}
 	best := t.choose(compile(t, req), &s.rate)
 	if best >= 0 {
-		d.Host = t.row(best).host.ID
+		d.Host = t.layout.ids[best]
 	}
 	d.Hosts = func() []allocator.Verdict { return s.explain(t, req, best) }
 	if best < 0 {

@@ -7,11 +7,14 @@ import (
 	"github.com/vagoth/vagoth/registry"
 )
 
-// table is every host of one snapshot. It never changes.
+// table is every host of one snapshot. It never changes. A row has two parts:
+// the loop over all hosts reads only the first of them for a request without
+// constraints, and a child that has no tags changes nothing else.
 type table struct {
 	rev    uint64
 	layout *layout
-	chunks []*chunk
+	rooms  []*roomChunk
+	marks  []*markChunk
 	types  map[string]uint // the bit of each type that a host can run
 	// witness is the first host's node. A registry hands out one node as long
 	// as it does not change, so the witness tells its own store from another.
@@ -24,21 +27,26 @@ type layout struct {
 	at  map[string]int
 }
 
-// chunk is what a newer table copies to change a row.
-type chunk [chunkRows]row
+// A chunk is what a newer table copies to change a row.
+type (
+	roomChunk [chunkRows]room
+	markChunk [chunkRows]mark
+)
 
 const chunkRows = 32
 
-// row is what the choice needs of a host, so that the loop over all hosts reads
-// no other memory for a request without constraints.
-type row struct {
+// room is what a host has left.
+type room struct {
 	freeCPU, freeMemory, freeDisk int64   // below 0 if more than there is was given away
 	invCPU, invMemory, invDisk    float64 // 1/capacity, 0 where there is none
-	types                         uint64  // bits of table.types; all of them if it can run everything
-	blocked                       bool    // not up, in maintenance, or with children that cannot be read
-	hostBits, kidBits             uint64  // Bloom filters over the tags of the host and of its children
-	host                          *host
-	kids                          *kids // nil if there is nothing special
+	types                         uint64  // bits of table.types; none if nothing may be placed there at all
+}
+
+// mark is what only some requests ask about.
+type mark struct {
+	hostBits, kidBits uint64 // Bloom filters over the tags of the host and of its children
+	host              *host
+	kids              *kids // nil if there is nothing special
 }
 
 // host is the rest of what is known of a host.
@@ -46,6 +54,7 @@ type host struct {
 	allocator.Host
 	node     *registry.Node
 	capacity allocator.Resources // with overcommit
+	types    uint64              // bits of what it can run; all of them if that is everything
 }
 
 // kids is what only some hosts' children have.
@@ -58,17 +67,23 @@ type kids struct {
 // otherType is the bit of all types beyond the first 63.
 const otherType = 63
 
-func (t *table) row(i int) *row { return &t.chunks[i/chunkRows][i%chunkRows] }
+func (t *table) room(i int) *room { return &t.rooms[i/chunkRows][i%chunkRows] }
+
+func (t *table) mark(i int) *mark { return &t.marks[i/chunkRows][i%chunkRows] }
 
 func (t *table) len() int { return len(t.layout.ids) }
 
-// used is what the children take.
-func (r *row) used() allocator.Resources {
-	u := allocator.Resources{
-		CPU: r.host.capacity.CPU - r.freeCPU, Memory: r.host.capacity.Memory - r.freeMemory, Disk: r.host.capacity.Disk - r.freeDisk,
+// used is what the children of the host in row i take.
+func (t *table) used(i int) allocator.Resources {
+	r, m := t.room(i), t.mark(i)
+	if m.host == nil {
+		return allocator.Resources{}
 	}
-	if r.kids != nil {
-		u.Custom = r.kids.custom
+	u := allocator.Resources{
+		CPU: m.host.capacity.CPU - r.freeCPU, Memory: m.host.capacity.Memory - r.freeMemory, Disk: m.host.capacity.Disk - r.freeDisk,
+	}
+	if m.kids != nil {
+		u.Custom = m.kids.custom
 	}
 	return u
 }
@@ -84,32 +99,48 @@ type maker struct {
 // it touches once.
 type builder struct {
 	*maker
-	table *table
-	own   []bool // by chunk
-	types bool   // the map of types is its own
+	table              *table
+	ownRooms, ownMarks []bool // by chunk; nil until there is one
+	types              bool   // the map of types is its own
 }
 
 // edit begins a table that is as t.
 func (m *maker) edit(t *table) *builder {
 	fresh := *t
-	fresh.chunks = slices.Clone(t.chunks)
-	return &builder{maker: m, table: &fresh, own: make([]bool, len(t.chunks))}
+	return &builder{maker: m, table: &fresh}
 }
 
-func (b *builder) row(i int) *row {
-	c := i / chunkRows
-	if !b.own[c] {
-		copied := *b.table.chunks[c]
-		b.table.chunks[c], b.own[c] = &copied, true
+func (b *builder) room(i int) *room {
+	if b.ownRooms == nil {
+		b.table.rooms = slices.Clone(b.table.rooms)
+		b.ownRooms = make([]bool, len(b.table.rooms))
 	}
-	return &b.table.chunks[c][i%chunkRows]
+	c := i / chunkRows
+	if !b.ownRooms[c] {
+		copied := *b.table.rooms[c]
+		b.table.rooms[c], b.ownRooms[c] = &copied, true
+	}
+	return b.table.room(i)
+}
+
+func (b *builder) mark(i int) *mark {
+	if b.ownMarks == nil {
+		b.table.marks = slices.Clone(b.table.marks)
+		b.ownMarks = make([]bool, len(b.table.marks))
+	}
+	c := i / chunkRows
+	if !b.ownMarks[c] {
+		copied := *b.table.marks[c]
+		b.table.marks[c], b.ownMarks[c] = &copied, true
+	}
+	return b.table.mark(i)
 }
 
 // child adds (sign 1) or takes away (-1) what a child is to the host in row i.
 // It must be given the same node, or one with the same type, definition and
 // tags, to take away as was added.
 func (b *builder) child(i int, n *registry.Node, sign int) {
-	r := b.row(i)
+	r := b.room(i)
 	need, err := b.need(n)
 	need = need.Bounded()
 	if err != nil {
@@ -121,9 +152,10 @@ func (b *builder) child(i int, n *registry.Node, sign int) {
 	if err == nil && len(need.Custom) == 0 && n.NumTags() == 0 {
 		return
 	}
+	m := b.mark(i)
 	k := &kids{}
-	if r.kids != nil {
-		*k = *r.kids
+	if m.kids != nil {
+		*k = *m.kids
 	}
 	if len(need.Custom) > 0 {
 		custom := make(map[string]int64, len(k.custom)+len(need.Custom))
@@ -139,7 +171,7 @@ func (b *builder) child(i int, n *registry.Node, sign int) {
 	}
 	if n.NumTags() > 0 {
 		k.tags = k.tags.with(n, sign)
-		r.kidBits = k.tags.bits()
+		m.kidBits = k.tags.bits()
 	}
 	if err != nil {
 		at, there := slices.BinarySearch(k.unread, n.ID())
@@ -151,35 +183,36 @@ func (b *builder) child(i int, n *registry.Node, sign int) {
 			k.unread = slices.Delete(k.unread, at, at+1)
 		}
 	}
-	r.kids = k
+	m.kids = k
 	if len(k.custom) == 0 && len(k.tags) == 0 && len(k.unread) == 0 {
-		r.kids = nil
+		m.kids = nil
 	}
-	r.block()
+	r.types = m.types()
 }
 
 // set writes what host h is into row i, which keeps what its children use.
 func (b *builder) set(i int, n *registry.Node, h allocator.Host) {
-	r := b.row(i)
-	var used allocator.Resources
-	if r.host != nil {
-		used = r.used()
-	}
+	used := b.table.used(i)
+	r, m := b.room(i), b.mark(i)
 	capacity := allocator.Effective(h, b.over)
-	r.host = &host{Host: h, node: n, capacity: capacity}
-	r.freeCPU, r.freeMemory, r.freeDisk = capacity.CPU-used.CPU, capacity.Memory-used.Memory, capacity.Disk-used.Disk
-	r.invCPU, r.invMemory, r.invDisk = inverse(capacity.CPU), inverse(capacity.Memory), inverse(capacity.Disk)
-	r.types = b.typeBits(h.Types)
-	r.hostBits = 0
+	m.host = &host{Host: h, node: n, capacity: capacity, types: b.typeBits(h.Types)}
+	m.hostBits = 0
 	for key, value := range h.Tags {
-		r.hostBits |= bit(hashTag(key, nil)) | bit(hashTag(key, &value))
+		m.hostBits |= bit(hashTag(key, nil)) | bit(hashTag(key, &value))
 	}
-	r.block()
+	*r = room{
+		freeCPU: capacity.CPU - used.CPU, freeMemory: capacity.Memory - used.Memory, freeDisk: capacity.Disk - used.Disk,
+		invCPU: inverse(capacity.CPU), invMemory: inverse(capacity.Memory), invDisk: inverse(capacity.Disk),
+		types: m.types(),
+	}
 }
 
-// block sums up what keeps everything off.
-func (r *row) block() {
-	r.blocked = r.host.State != allocator.StateUp || r.host.Maintenance || r.kids != nil && len(r.kids.unread) > 0
+// types are the bits of what may be placed on the host now.
+func (m *mark) types() uint64 {
+	if m.host.State != allocator.StateUp || m.host.Maintenance || m.kids != nil && len(m.kids.unread) > 0 {
+		return 0
+	}
+	return m.host.types
 }
 
 func inverse(n int64) float64 {
@@ -221,9 +254,13 @@ func (m *maker) blank(ids []string) *builder {
 		l.at[id] = i
 	}
 	chunks := (len(ids) + chunkRows - 1) / chunkRows
-	b := &builder{maker: m, table: &table{layout: l, chunks: make([]*chunk, chunks), types: map[string]uint{}}, own: make([]bool, chunks), types: true}
-	for i := range b.table.chunks {
-		b.table.chunks[i], b.own[i] = &chunk{}, true
+	b := &builder{
+		maker: m, types: true, ownRooms: make([]bool, chunks), ownMarks: make([]bool, chunks),
+		table: &table{layout: l, rooms: make([]*roomChunk, chunks), marks: make([]*markChunk, chunks), types: map[string]uint{}},
+	}
+	for c := range chunks {
+		b.table.rooms[c], b.table.marks[c] = &roomChunk{}, &markChunk{}
+		b.ownRooms[c], b.ownMarks[c] = true, true
 	}
 	return b
 }
