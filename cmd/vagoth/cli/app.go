@@ -72,13 +72,9 @@ func (a *app) once(ctx context.Context, fn func(ctx context.Context, c *api.Clie
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, m.Close()) }()
-	return fn(ctx, a.client(m))
-}
-
-func (a *app) client(m *manager.Manager) *api.Client {
-	h := api.Handler(m, api.Options{Version: version(), Log: a.log(), Now: a.env.Now})
-	return api.NewClient("http://vagoth", api.InProcess(h))
+	inside := api.InProcess(api.Handler(m, api.Options{Version: version(), Log: a.log(), Now: a.env.Now}))
+	defer func() { err = errors.Join(err, inside.Close(), m.Close()) }()
+	return fn(ctx, api.NewClient("http://vagoth", inside))
 }
 
 func (a *app) open(ctx context.Context) (*manager.Manager, error) {
