@@ -56,7 +56,7 @@ func RunChoosing(t *testing.T, open Open) {
 	t.Run("Finds", func(t *testing.T) { finds(t, open) })
 }
 
-var plenty = HostDefinition{Capacity: allocator.Resources{CPU: 8, Memory: 64, Disk: 100}}
+var plenty = HostDefinition{Capacity: allocator.Resources{CPU: 8, Memory: 64, Disk: 100}} //nolint:gochecknoglobals // a constant in all but syntax
 
 func decide(t rapid.TB, a allocator.Allocator, r registry.Reader, req allocator.Request) *allocator.Decision {
 	t.Helper()

@@ -45,6 +45,9 @@ type Subject struct {
 	Registry func(t testing.TB) registry.Registry
 	// Open makes the provisioner.
 	Open func(t testing.TB, deps provisioner.Deps) provisioner.Provisioner
+	// Slow leaves out Model, for provisioners that start a program for each
+	// change.
+	Slow bool
 }
 
 // TypeBox is the node type of Types.
@@ -126,6 +129,9 @@ func Run(t *testing.T, s Subject) {
 		"Failures": failures, "Redefine": redefine, "RedefineInUse": redefineInUse, "Deprovision": deprovision, "Race": race, "Model": model,
 		"Cancelled": cancelled,
 	} {
+		if s.Slow && name == "Model" {
+			continue
+		}
 		t.Run(name, func(t *testing.T) { f(t, s) })
 	}
 }

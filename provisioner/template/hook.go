@@ -77,6 +77,7 @@ func parseHook(s string, timeout time.Duration, token component.Secret) (hook, e
 	}
 	return &remote{url: u.String(), host: u.Host, token: token, client: &http.Client{
 		Timeout:       timeout,
+		Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}, // hooks are rare, and nobody closes a provisioner
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
 }
@@ -120,7 +121,7 @@ func (p *program) tell(ctx context.Context, e Event) error {
 	case ctx.Err() != nil:
 		return fmt.Errorf("hook %s did not end within %s: %w", p.argv[0], p.timeout, ctx.Err())
 	case errors.As(err, &exit):
-		return fmt.Errorf("%w by hook %s (%s): %s", provisioner.ErrVetoed, p.argv[0], exit, oneLine(answer.String()))
+		return fmt.Errorf("%w by hook %s (%w): %s", provisioner.ErrVetoed, p.argv[0], exit, oneLine(answer.String()))
 	}
 	return fmt.Errorf("cannot run hook %s: %w", p.argv[0], err)
 }
