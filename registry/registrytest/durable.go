@@ -58,14 +58,15 @@ func closeOf(t testing.TB, r registry.Registry) {
 func testReopen(t *testing.T, d Durable) {
 	dir := filepath.Join(t.TempDir(), "new", "store")
 	r := d.open(t, dir)
-	a := create(t, r, registry.Draft{ID: "a", Keys: []string{"k"}, Definition: document(t, `{"x":1}`)})
+	create(t, r, registry.Draft{ID: "a", Keys: []string{"k"}, Definition: document(t, `{"x":1}`)})
 	create(t, r, registry.Draft{ID: "b", Parent: "a"})
 	update(t, r, func(tx registry.Tx) error { return tx.PutBlob("a", "blob", []byte("data")) })
 	edge, err := view(t, r).Children("a")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a, err = view(t, r).Get("a"); err != nil {
+	a, err := view(t, r).Get("a")
+	if err != nil {
 		t.Fatal(err)
 	}
 	next, stop := iter.Pull2(r.Watch(bounded(t), registry.Query{}, registry.Now))

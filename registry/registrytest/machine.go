@@ -187,7 +187,7 @@ func expect(err error, p problems) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("the answer is %v, want one of %v", err, []error(p))
+	return fmt.Errorf("the answer is %w, want one of %v", err, []error(p))
 }
 
 func compareList(r registry.Reader, m *model, q registry.Query) error {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -392,7 +393,9 @@ func testContext(t *testing.T, r registry.Registry) {
 	})
 	<-inside
 	ctx, cancel = context.WithCancel(t.Context())
+	withdrawn := make(chan struct{})
 	wg.Go(func() {
+		defer close(withdrawn)
 		err := r.Update(ctx, func(tx registry.Tx) error {
 			cancel() // for a store that does not let it wait
 			_, err := tx.Create(registry.Draft{ID: "b", Name: "b", Type: "vm"})
@@ -403,6 +406,11 @@ func testContext(t *testing.T, r registry.Registry) {
 		}
 	})
 	cancel()
+	select {
+	case <-withdrawn:
+	case <-time.After(patience):
+		t.Error("an Update whose context has ended goes on waiting for its turn")
+	}
 	close(leave)
 	wg.Wait()
 	if _, err := registry.Get(t.Context(), r, "b"); !errors.Is(err, registry.ErrNotFound) {
@@ -410,7 +418,7 @@ func testContext(t *testing.T, r registry.Registry) {
 	}
 }
 
-func first2[A any](seq iter.Seq2[A, error]) (A, error, bool) { //nolint:revive,staticcheck // as iter.Pull2 has it
+func first2[A any](seq iter.Seq2[A, error]) (A, error, bool) { //nolint:revive // as iter.Pull2 has it
 	for a, err := range seq {
 		return a, err, true
 	}
