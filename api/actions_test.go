@@ -259,8 +259,8 @@ func (b brokenRegistry) View(ctx context.Context, o ...registry.ReadOption) (reg
 
 func (b brokenReader) List(q registry.Query) iter.Seq2[*registry.Node, error] {
 	return func(yield func(*registry.Node, error) bool) {
-		for n := range b.Reader.List(q) {
-			if !yield(n, nil) {
+		for n, err := range b.Reader.List(q) {
+			if !yield(n, err) {
 				return
 			}
 		}

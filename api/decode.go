@@ -153,15 +153,13 @@ func suggest(name string, members map[string]reflect.Type) string {
 	return "known are " + strings.Join(sorted(members), ", ")
 }
 
-var unmarshaler = reflect.TypeFor[json.Unmarshaler]()
-
 // plain is the type that a value is decoded into member by member, or nil for
 // one that reads itself.
 func plain(t reflect.Type) reflect.Type {
 	for t != nil && t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if t == nil || reflect.PointerTo(t).Implements(unmarshaler) {
+	if t == nil || reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()) {
 		return nil
 	}
 	return t

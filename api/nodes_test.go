@@ -113,7 +113,10 @@ func TestPaging(t *testing.T) {
 	if ids := list(registry.Query{After: "n0535"}); len(ids) != 1 {
 		t.Errorf("after: %v", ids)
 	}
-	for range c.Nodes(c.ctx, registry.Query{}) {
+	for _, err := range c.Nodes(c.ctx, registry.Query{}) {
+		if err != nil {
+			t.Error(err)
+		}
 		break // must not ask for more
 	}
 }
@@ -255,7 +258,7 @@ func TestPatch(t *testing.T) {
 	if n.HasKey("dns-www") || n.NumTags() != 0 || !n.Metadata().IsEmpty() {
 		t.Errorf("the node is %+v", n.Draft())
 	}
-	n = must[*registry.Node](t)(c.Patch(c.ctx, "www", Patch{Definition: map[string]any{"memory": 128, "boot": map[string]any{"kernel": "/k", "cmdline": "a"}}}))
+	must[*registry.Node](t)(c.Patch(c.ctx, "www", Patch{Definition: map[string]any{"memory": 128, "boot": map[string]any{"kernel": "/k", "cmdline": "a"}}}))
 	n = must[*registry.Node](t)(c.Patch(c.ctx, "www", Patch{Definition: map[string]any{"boot": map[string]any{"cmdline": nil}}}))
 	if got := n.Definition().String(); got != `{"boot":{"kernel":"/k"},"cpu":1,"memory":128}` {
 		t.Errorf("the definition is %s", got)

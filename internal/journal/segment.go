@@ -28,7 +28,7 @@ const (
 // take 128 MB at once. It is set while packages are initialised, when no goroutine can read
 // it, and never again. It reaches every etcd log in the process; the program has no other,
 // and an etcd server embedded in a test works with any size.
-var segmentBytes = func() int64 {
+var segmentBytes = func() int64 { //nolint:gochecknoglobals // etcd gives no other way
 	wal.SegmentSizeBytes = 4 << 20
 	return wal.SegmentSizeBytes
 }()

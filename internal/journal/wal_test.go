@@ -16,7 +16,7 @@ func TestGuard(t *testing.T) {
 		"a panic":            func() error { panic("oh") },
 		"the log's panic":    func() error { walLogger().Panic("oh", zap.String("path", "x")); return nil },
 		"the log's exit":     func() error { walLogger().Fatal("oh", zap.Int("n", 1)); return nil },
-		"a nil that is used": func() error { var p *position; p.last++; return nil },
+		"a nil that is used": func() error { var p *position; p.last++; return nil }, //nolint:govet // on purpose
 	} {
 		if err := guard(fn); err == nil {
 			t.Errorf("%s gives no error", name)

@@ -30,7 +30,7 @@ func TestEnvironment(t *testing.T) {
 		t.Error("VAGOTH_SEED was not used")
 	}
 	t.Setenv(seedEnv, "")
-	if Seed(t) != Seed(t) {
+	if first := Seed(t); Seed(t) != first {
 		t.Error("the default seed is not fixed")
 	}
 }

@@ -55,13 +55,25 @@ func (s Secret) Equal(text string) bool {
 }
 
 // IsZero says whether there is no secret.
-func (s Secret) IsZero() bool                 { return s.text == nil }
-func (s Secret) String() string               { return hidden }
-func (s Secret) GoString() string             { return hidden }
-func (s Secret) Format(f fmt.State, _ rune)   { _, _ = io.WriteString(f, hidden) }
+func (s Secret) IsZero() bool { return s.text == nil }
+
+// String is what fmt prints: nothing of the secret.
+func (s Secret) String() string { return hidden }
+
+// GoString is what %#v prints: nothing of the secret.
+func (s Secret) GoString() string { return hidden }
+
+// Format prints nothing of the secret with any verb.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, hidden) }
+
+// MarshalText encodes nothing of the secret.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
+
+// MarshalJSON encodes nothing of the secret.
 func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + hidden + `"`), nil }
-func (s Secret) LogValue() slog.Value         { return slog.StringValue(hidden) }
+
+// LogValue logs nothing of the secret.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(hidden) }
 
 var (
 	_ fmt.Formatter          = Secret{}

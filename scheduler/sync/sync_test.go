@@ -165,7 +165,10 @@ func TestRemembers(t *testing.T) {
 			last = list[0]
 		}
 		count := 0
-		for range s.List(t.Context(), scheduler.Filter{}) {
+		for _, err := range s.List(t.Context(), scheduler.Filter{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
 			count++
 		}
 		if count < 10 || count > 14 {

@@ -200,7 +200,7 @@ func TestGoExample(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = os.RemoveAll(dir) }()
+		t.Cleanup(func() { _ = os.RemoveAll(dir) })
 		if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(strings.Join(b.lines, "\n")), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -56,7 +56,7 @@ func TestSSH(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	try := func(t *testing.T, how string) (virt.Listing, error, []string) {
+	try := func(t *testing.T, how string) (virt.Listing, []string, error) {
 		note := filepath.Join(t.TempDir(), "note")
 		t.Setenv("VAGOTH_TEST_SSH", how)
 		t.Setenv("VAGOTH_TEST_SSH_NOTE", note)
@@ -82,12 +82,12 @@ func TestSSH(t *testing.T) {
 		if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
 			t.Errorf("ssh is still there: %v", err)
 		}
-		return l, failure, lines[1:]
+		return l, lines[1:], failure
 	}
 	t.Run("works", func(t *testing.T) {
 		f := newFake(t, nil)
 		_, socket, _ := strings.Cut(f.address, "=")
-		l, err, args := try(t, socket)
+		l, args, err := try(t, socket)
 		if err != nil || !l.Complete {
 			t.Fatalf("%+v, %v", l, err)
 		}
@@ -97,13 +97,13 @@ func TestSSH(t *testing.T) {
 		}
 	})
 	t.Run("refused", func(t *testing.T) {
-		_, err, _ := try(t, "refused")
+		_, _, err := try(t, "refused")
 		if !isUnreachable(err) || !strings.Contains(err.Error(), "root@host1: Permission denied (?[31mpublickey).") {
 			t.Errorf("got error %v, want ErrUnreachable with ssh's own words", err)
 		}
 	})
 	t.Run("hung", func(t *testing.T) {
-		if _, err, _ := try(t, "hung"); !isUnreachable(err) {
+		if _, _, err := try(t, "hung"); !isUnreachable(err) {
 			t.Errorf("got error %v, want ErrUnreachable", err)
 		}
 	})

@@ -188,7 +188,9 @@ func TestFaults(t *testing.T) {
 		default:
 		}
 		d.Unhang("h1")
-		<-done
+		if err := <-done; err == nil {
+			t.Error("deaf: a call whose context has ended succeeded")
+		}
 		d.Unreachable("h1")
 		if _, err := status(); !errors.Is(err, virt.ErrUnreachable) {
 			t.Errorf("unreachable: %v", err)

@@ -47,7 +47,7 @@ func (d *Driver) load(h *host) error {
 		ordered = ordered && f.Guests[i-1].UUID < f.Guests[i].UUID
 	}
 	if err != nil || f.Format != format || f.Host != h.name || !ordered {
-		return fmt.Errorf("the file %s/%s.json is not the state of the simulated host %s, or is damaged (%v): remove it to begin with an empty host", d.cfg.Path, h.name, h.name, err)
+		return fmt.Errorf("the file %s/%s.json is not the state of the simulated host %s, or is damaged%s: remove it to begin with an empty host", d.cfg.Path, h.name, h.name, because(err))
 	}
 	h.state, h.loaded = f.state, true
 	now := d.now()
@@ -108,4 +108,12 @@ func (d *Driver) save(h *host) (err error) {
 		return errors.Join(err, root.Remove(part))
 	}
 	return root.Rename(part, h.name+".json")
+}
+
+// because adds an error, if there is one, to a sentence.
+func because(err error) string {
+	if err == nil {
+		return ""
+	}
+	return " (" + err.Error() + ")"
 }
