@@ -127,7 +127,7 @@ simulated hypervisors, type: vagoth quickstart`,
 	group("start", quickstartCmd(a), versionCmd(a))
 	group("nodes", newCmd(a), listCmd(a), treeCmd(a), infoCmd(a), setCmd(a), renameCmd(a), deleteCmd(a), blobCmd(a))
 	group("vm", verbCmds(a)...)
-	group("vm", whyCmd(a))
+	group("vm", whyCmd(a), doCmd(a))
 	group("hosts", hvCmd(a), pollCmd(a))
 	group("store", registryCmd(a), configCmd(a), componentsCmd(a))
 	root.SetHelpCommandGroupID("store")
