@@ -3,6 +3,8 @@ package cli_test
 import (
 	"context"
 	"os"
+	"os/signal"
+	"regexp"
 	"strconv"
 	"testing"
 	"time"
@@ -27,7 +29,10 @@ func TestMain(m *testing.M) {
 				}
 				env.Now = func() time.Time { return time.Now().Add(d) }
 			}
-			os.Exit(cli.Run(context.Background(), standard.Menu(), env, os.Args[1:]))
+			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+			code := cli.Run(ctx, standard.Menu(), env, os.Args[1:])
+			stop()
+			os.Exit(code)
 		},
 	})
 }
@@ -37,7 +42,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: false,
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "waitfor": waitfor},
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") == "1",
 	})
 }
@@ -63,4 +68,22 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if got != want {
 		ts.Fatalf("vagoth %v exited with %d, not %d", args[1:], got, want)
 	}
+}
+
+// waitfor waits until a file holds a match: waitfor out.txt 'web1 +vm +running'.
+func waitfor(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: waitfor FILE REGEXP")
+	}
+	re, err := regexp.Compile(args[1])
+	ts.Check(err)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	var data []byte
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-tick.C {
+		if data, err = os.ReadFile(ts.MkAbs(args[0])); err == nil && re.Match(data) {
+			return
+		}
+	}
+	ts.Fatalf("%s never matched %s:\n%s", args[0], args[1], data)
 }
