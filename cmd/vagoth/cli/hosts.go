@@ -13,6 +13,7 @@ import (
 	"github.com/vagoth/vagoth/manager"
 	"github.com/vagoth/vagoth/manager/config"
 	"github.com/vagoth/vagoth/monitor"
+	"github.com/vagoth/vagoth/provisioner"
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/virt"
 )
@@ -284,4 +285,10 @@ func (a *app) printReport(r monitor.Report) error {
 		_, err := fmt.Fprintf(w, "%d hypervisors in %s, %d nodes changed\n", len(r.Hosts), r.Took.Round(time.Millisecond), r.Written)
 		return err
 	})
+}
+
+// hostSpec is the provisioner's spec of a hypervisor.
+func hostSpec(id string, def virt.HostDefinition, tags map[string]string) (provisioner.Spec, error) {
+	doc, err := registry.NewDocument(def)
+	return provisioner.Spec{ID: id, Type: virt.TypeHypervisor, Definition: doc, Tags: tags}, err
 }

@@ -5,16 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 
 	"github.com/vagoth/vagoth/api"
-	"github.com/vagoth/vagoth/provisioner"
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/virt"
 )
@@ -87,136 +83,6 @@ func (a *app) printCreated(out api.Created) error {
 		_, err := fmt.Fprintf(w, "%s created\n", n.Name())
 		return err
 	})
-}
-
-// readDocument reads a definition; no name is an empty one.
-func (a *app) readDocument(name string) (registry.Document, error) {
-	if name == "" {
-		return registry.Document{}, nil
-	}
-	data, err := a.readInput(name)
-	if err != nil {
-		return registry.Document{}, err
-	}
-	if data, err = yaml.YAMLToJSONStrict(data); err != nil {
-		return registry.Document{}, usagef("%s: it is neither JSON nor YAML: %w", name, err)
-	}
-	doc, err := registry.ParseDocument(data)
-	if err != nil {
-		return registry.Document{}, usagef("%s: %w", name, err)
-	}
-	return doc, nil
-}
-
-func (a *app) readInput(name string) ([]byte, error) {
-	in := a.env.In
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, usageError{err}
-		}
-		defer func() { _ = f.Close() }()
-		in = f
-	}
-	data, err := io.ReadAll(io.LimitReader(in, maxInput+1))
-	if err != nil {
-		return nil, fmt.Errorf("cannot read %s: %w", name, err)
-	}
-	if len(data) > maxInput {
-		return nil, usagef("%s has more than %d bytes", name, maxInput)
-	}
-	return data, nil
-}
-
-// pairs sorts KEY=VALUE arguments into the definition and the provisioner's
-// arguments.
-func pairs(doc registry.Document, list []string) (registry.Document, map[string]string, error) {
-	set, boot, more := map[string]any{}, map[string]any{}, map[string]string{}
-	var disks, nics []any
-	for _, arg := range list {
-		k, v, ok := strings.Cut(arg, "=")
-		if !ok || k == "" {
-			return doc, nil, usagef("%q is not KEY=VALUE", arg)
-		}
-		var err error
-		switch k {
-		case "cpu":
-			set[k], err = strconv.Atoi(v)
-		case "memory":
-			set[k], err = megabytes(v)
-		case "disk":
-			var size int64
-			size, err = megabytes(v)
-			disks = append(disks, map[string]any{"size": size})
-		case "network":
-			nics = append(nics, map[string]any{"network": v})
-		case "image":
-			set[k] = v
-		case "kernel", "initrd", "cmdline":
-			boot[k] = v
-		default:
-			if _, twice := more[k]; twice {
-				return doc, nil, usagef("%s is given twice", k)
-			}
-			more[k] = v
-		}
-		if err != nil {
-			return doc, nil, usagef("%s: %q is not a number: write 2 or, for memory and disk, 512M or 10G", k, v)
-		}
-	}
-	for k, v := range map[string][]any{"disks": disks, "nics": nics} {
-		if v != nil {
-			set[k] = v
-		}
-	}
-	if len(boot) > 0 {
-		var old struct {
-			Boot map[string]any `json:"boot"`
-		}
-		if err := doc.Decode(&old); err != nil {
-			return doc, nil, usageError{err}
-		}
-		for k, v := range old.Boot {
-			if _, given := boot[k]; !given {
-				boot[k] = v
-			}
-		}
-		set["boot"] = boot
-	}
-	doc, err := doc.Merge(set)
-	return doc, more, err
-}
-
-// megabytes reads 512, 512M, 10G or 1T.
-func megabytes(s string) (int64, error) {
-	shift := 0
-	if s != "" {
-		switch s[len(s)-1] {
-		case 'M', 'm':
-			s = s[:len(s)-1]
-		case 'G', 'g':
-			s, shift = s[:len(s)-1], 10
-		case 'T', 't':
-			s, shift = s[:len(s)-1], 20
-		}
-	}
-	n, err := strconv.ParseInt(s, 10, 40)
-	if err != nil || n < 0 {
-		return 0, fmt.Errorf("%q is not a size", s)
-	}
-	return n << shift, nil
-}
-
-func tagMap(tags []string) (map[string]string, error) {
-	m := map[string]string{}
-	for _, t := range tags {
-		k, v, _ := strings.Cut(t, "=")
-		if err := registry.CheckTag(k, v); err != nil {
-			return nil, usagef("--tag: %w", err)
-		}
-		m[k] = v
-	}
-	return m, nil
 }
 
 func setCmd(a *app) *cobra.Command {
@@ -353,74 +219,4 @@ func deleteCmd(a *app) *cobra.Command {
 	}
 	b.flags(c.Flags())
 	return c
-}
-
-func blobCmd(a *app) *cobra.Command {
-	const what = "a node and a blob's name"
-	get := &cobra.Command{
-		Use: "get NODE BLOB", Short: "write a blob to standard output", Args: args(2, 2, what),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.with(cmd, func(ctx context.Context, client *api.Client) error {
-				data, err := client.Blob(ctx, args[0], args[1])
-				if err != nil {
-					return err
-				}
-				_, err = a.env.Out.Write(data)
-				return err
-			})
-		},
-	}
-	put := &cobra.Command{
-		Use: "put NODE BLOB [FILE]", Short: "store a file, or standard input, as a blob of at most 1 MiB", Args: args(2, 3, what+", and a file"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			data, err := a.readInput(append(slices.Clone(args), "-")[2])
-			if err != nil {
-				return err
-			}
-			return a.with(cmd, func(ctx context.Context, client *api.Client) error {
-				n, err := client.PutBlob(ctx, args[0], args[1], data)
-				if err != nil {
-					return err
-				}
-				return a.done(n, fmt.Sprintf("has blob %s (%d bytes)", args[1], len(data)))
-			})
-		},
-	}
-	list := &cobra.Command{
-		Use: "list NODE", Short: "list a node's blobs", Args: args(1, 1, "a node"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.with(cmd, func(ctx context.Context, client *api.Client) error {
-				it, err := client.Node(ctx, args[0])
-				if err != nil {
-					return err
-				}
-				t := &table{head: []string{"BLOB", "BYTES", "SHA256"}}
-				names := []string{}
-				for _, b := range it.Node.Blobs() {
-					names = append(names, b.Key)
-					t.add(b.Key, strconv.Itoa(b.Size), b.SHA256)
-				}
-				return a.print(it.Node.Blobs(), names, func(w io.Writer) error { return t.write(w, a.paint) })
-			})
-		},
-	}
-	del := &cobra.Command{
-		Use: "delete NODE BLOB", Short: "remove a blob", Args: args(2, 2, what),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.with(cmd, func(ctx context.Context, client *api.Client) error {
-				n, err := client.DeleteBlob(ctx, args[0], args[1])
-				if err != nil {
-					return err
-				}
-				return a.done(n, "has no blob "+args[1]+" any more")
-			})
-		},
-	}
-	return parent("blob", "get, put, list and delete blobs of nodes", get, put, list, del)
-}
-
-// hostSpec is the provisioner's spec of a hypervisor.
-func hostSpec(id string, def virt.HostDefinition, tags map[string]string) (provisioner.Spec, error) {
-	doc, err := registry.NewDocument(def)
-	return provisioner.Spec{ID: id, Type: virt.TypeHypervisor, Definition: doc, Tags: tags}, err
 }
