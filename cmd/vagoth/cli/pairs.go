@@ -7,8 +7,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/vagoth/vagoth/registry"
 	"sigs.k8s.io/yaml"
+
+	"github.com/vagoth/vagoth/registry"
 )
 
 // readDocument reads a definition; no name is an empty one.
