@@ -1,6 +1,7 @@
 package template_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/big"
@@ -90,7 +91,7 @@ func TestPools(t *testing.T) {
 			}, Reserved: []string{"10.0.9.1", "10.0.200.0/24"}}
 		},
 		"IPv6": func(size int) template.Network {
-			return template.Network{CIDR: "2001:db8:0:5::/64", Range: []string{offset("2001:db8:0:5::fff0", size)}, Gateway: "2001:db8:0:5::1"}
+			return template.Network{CIDR: "2001:db8:0:0:5::/80", Range: []string{offset("2001:db8:0:0:5::fff0", size)}, Gateway: "2001:db8:0:0:5::1"}
 		},
 		"IPv6 across a zero run": func(size int) template.Network {
 			return template.Network{CIDR: "2001:db8::/32", Range: []string{offset("2001:db8:0:1:ffff:ffff:ffff:ff00", size)}}
@@ -172,6 +173,105 @@ func TestAddresses(t *testing.T) {
 	}
 	if _, err := registry.Find(view(t, r), "ip-"+v6.Address); !errors.Is(err, registry.ErrNotFound) {
 		t.Errorf("the address that it had is not free: %v", err)
+	}
+}
+
+// What somebody asked for once he keeps as well.
+func TestRedefineKeepsWhatWasAsked(t *testing.T) {
+	p := open(t, with(template.Network{CIDR: "192.0.2.0/24"}), provisioner.Deps{Registry: memory(t), Types: vmTypes()})
+	if _, err := p.Provision(t.Context(), vm(t, "web1", `{"cpu":1,"memory":64,"nics":[{"network":"lan","address":"192.0.2.200","mac":"02:00:00:00:00:09"}]}`)); err != nil {
+		t.Fatal(err)
+	}
+	n, err := p.Redefine(t.Context(), "web1", vm(t, "", `{"cpu":2,"memory":64,"nics":[{"network":"lan"},{"network":"lan","address":"192.0.2.201"}]}`).Definition, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if nic := nicsOf(t, n)[0]; nic.Address != "192.0.2.200" || nic.MAC != "02:00:00:00:00:09" {
+		t.Errorf("the NIC became %+v", nic)
+	}
+	// Unless another NIC of the same node takes it.
+	n, err = p.Redefine(t.Context(), "web1", vm(t, "", `{"cpu":2,"memory":64,"nics":[{"network":"lan"},{"network":"lan","address":"192.0.2.200"}]}`).Definition, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if nics := nicsOf(t, n); nics[0].Address == "192.0.2.200" || nics[1].Address != "192.0.2.200" || n.HasKey("ip-192.0.2.201") {
+		t.Errorf("the NICs became %+v, the keys %v", nics, n.Keys())
+	}
+}
+
+// asking records which addresses are asked about.
+type asking struct {
+	registry.Registry
+	keys []string
+}
+
+type askingReader struct {
+	registry.Reader
+	to *asking
+}
+
+func (a *asking) View(ctx context.Context, opts ...registry.ReadOption) (registry.Reader, error) {
+	v, err := a.Registry.View(ctx, opts...)
+	return askingReader{v, a}, err
+}
+
+func (r askingReader) ByKey(key string) (*registry.Node, error) {
+	if strings.HasPrefix(key, "ip-") {
+		r.to.keys = append(r.to.keys, key)
+	}
+	return r.Reader.ByKey(key)
+}
+
+// Nodes that come at once ask about different addresses, and guard no other
+// than the one that they claim; in a nearly full pool too they go to different
+// gaps.
+func TestNoRaceForTheFirst(t *testing.T) {
+	r := &asking{Registry: memory(t)}
+	p := open(t, with(template.Network{CIDR: "10.0.0.0/16"}), provisioner.Deps{Registry: r, Types: vmTypes()})
+	plan := func(id string) string {
+		d, err := p.Plan(t.Context(), vm(t, id, oneNIC))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range d.Keys {
+			if strings.HasPrefix(k, "ip-") {
+				return k
+			}
+		}
+		return ""
+	}
+	const nodes = 300
+	for i := range nodes {
+		plan(fmt.Sprint("n", i))
+	}
+	asked := len(r.keys)
+	slices.Sort(r.keys)
+	if distinct := len(slices.Compact(r.keys)); asked != nodes || distinct < nodes*97/100 {
+		t.Errorf("%d nodes asked %d times about %d addresses", nodes, asked, distinct)
+	}
+
+	p = open(t, with(template.Network{CIDR: "198.18.0.0/16", Range: []string{"198.18.0.1-198.18.1.144"}}), provisioner.Deps{Registry: r, Types: vmTypes()})
+	for part := range slices.Chunk(slices.Collect(func(yield func(int) bool) {
+		for i := range 400 {
+			if i%40 != 0 && !yield(i) {
+				return
+			}
+		}
+	}), 30) {
+		d := registry.Draft{ID: fmt.Sprint("full", part[0]), Name: fmt.Sprint("full", part[0]), Type: "vm"}
+		for _, i := range part {
+			d.Keys = append(d.Keys, fmt.Sprintf("ip-198.18.%d.%d", (i+1)>>8, (i+1)&255))
+		}
+		if _, err := registry.Create(t.Context(), r, d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gaps := map[string]bool{}
+	for i := range 60 {
+		gaps[plan(fmt.Sprint("late", i))] = true
+	}
+	if len(gaps) < 8 {
+		t.Errorf("60 nodes went to %d of 10 gaps", len(gaps))
 	}
 }
 
