@@ -35,7 +35,7 @@ import (
 
 // Config bounds what the actions do. A field that is 0 takes its default.
 type Config struct {
-	Call    time.Duration // one call of a driver: 60 seconds
+	Call    time.Duration // one call of a driver, which has a shorter deadline of its own: 3 minutes
 	Probe   time.Duration // to ask a host that did not answer last time: 5 seconds
 	Migrate time.Duration // a driver's Migrate: 30 minutes
 	Disks   time.Duration // a driver's Provision and Deprovision: 10 minutes
@@ -46,7 +46,7 @@ func (c Config) withDefaults() Config {
 	for _, f := range []struct {
 		d       *time.Duration
 		already time.Duration
-	}{{&c.Call, time.Minute}, {&c.Probe, 5 * time.Second}, {&c.Migrate, 30 * time.Minute}, {&c.Disks, 10 * time.Minute}, {&c.Look, time.Second}} {
+	}{{&c.Call, 3 * time.Minute}, {&c.Probe, 5 * time.Second}, {&c.Migrate, 30 * time.Minute}, {&c.Disks, 10 * time.Minute}, {&c.Look, time.Second}} {
 		if *f.d <= 0 {
 			*f.d = f.already
 		}
