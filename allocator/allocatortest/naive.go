@@ -182,7 +182,7 @@ func DrawRequest(t *rapid.T, hosts, things []string) allocator.Request {
 // CheckVerdicts holds a decision's verdicts against Excluded on the reader's
 // snapshot: every host has one, and it is the right one. It returns the hosts
 // that fit.
-func CheckVerdicts(t rapid.TB, d *allocator.Decision, r registry.Reader, extra func(host string) string) []string {
+func CheckVerdicts(t rapid.TB, d *allocator.Decision, r registry.Reader) []string {
 	t.Helper()
 	deps := Deps()
 	verdicts := map[string]allocator.Verdict{}
@@ -211,11 +211,6 @@ func CheckVerdicts(t rapid.TB, d *allocator.Decision, r registry.Reader, extra f
 			t.Fatal(err)
 		}
 		want := Excluded(h, d.Over, children.Nodes, deps, d.Request)
-		if extra != nil {
-			if filter := extra(h.ID); filter != "" {
-				want = []string{filter}
-			}
-		}
 		var got []string
 		for _, ruled := range v.Ruled {
 			got = append(got, ruled.Filter)

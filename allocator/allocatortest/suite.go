@@ -443,7 +443,7 @@ func finds(t *testing.T, open Open) {
 		a := open(t, Deps())
 		for range 3 {
 			d := decide(rt, a, s.View(), DrawRequest(rt, hosts, things))
-			if fit := CheckVerdicts(rt, d, s.Plain(), nil); len(fit) > 0 && d.Host == "" {
+			if fit := CheckVerdicts(rt, d, s.Plain()); len(fit) > 0 && d.Host == "" {
 				rt.Errorf("none was chosen, these fit: %v", fit)
 			}
 		}

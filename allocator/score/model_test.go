@@ -108,7 +108,7 @@ func check(t rapid.TB, a allocator.Allocator, r, plain registry.Reader, cfg scor
 	if d.Host != host {
 		t.Fatalf("chose %q, the naive allocator %q of %v\nrequest %+v", d.Host, host, scores, req)
 	}
-	allocatortest.CheckVerdicts(t, d, plain, nil)
+	allocatortest.CheckVerdicts(t, d, plain)
 	for _, v := range d.Hosts() {
 		if len(v.Ruled) == 0 && math.Abs(v.Score-scores[v.Host]) > 1e-9 {
 			t.Fatalf("host %s scores %v, want %v", v.Host, v.Score, scores[v.Host])
