@@ -2,15 +2,15 @@ package memdb
 
 import (
 	"fmt"
+	"sync"
 
 	gomemdb "github.com/hashicorp/go-memdb"
 )
 
-// applied writes a layer over base into the tables and returns the state that
-// this makes. The caller has seen the layer synced; there is one at a time.
-func applied(db *gomemdb.MemDB, base *state, l *layer, rev, index uint64) *state {
+// prepared writes a layer over base into a transaction of the tables, which
+// nobody sees until it is committed. There is one at a time.
+func prepared(db *gomemdb.MemDB, base *state, l *layer) *gomemdb.Txn {
 	txn := db.Txn(true)
-	defer txn.Abort()
 	must := func(err error) {
 		if err != nil {
 			panic(fmt.Sprintf("memdb: %v", err)) // a misspelt table: the indexers cannot fail
@@ -23,13 +23,24 @@ func applied(db *gomemdb.MemDB, base *state, l *layer, rev, index uint64) *state
 			must(txn.Delete(nodesTable, e.before))
 		}
 	}
-	p := postings{base: base, edit: new(edit), changed: map[attr]*posting{}}
+	p := postings{base: base, edit: new(edit), changed: make(map[attr]*posting, 4*len(l.nodes))}
+	var beside sync.WaitGroup
+	change := func() {
+		for _, e := range l.nodes {
+			p.change(e)
+		}
+	}
+	if len(l.nodes) >= split {
+		beside.Go(change)
+	} else {
+		change()
+	}
 	for _, e := range l.nodes {
 		if e.after != nil {
 			must(txn.Insert(nodesTable, e.after))
 		}
-		p.change(e)
 	}
+	beside.Wait()
 	must(p.write(txn))
 	for parent, rev := range l.edges {
 		switch {
@@ -46,9 +57,12 @@ func applied(db *gomemdb.MemDB, base *state, l *layer, rev, index uint64) *state
 			must(txn.Delete(blobsTable, &blobRow{key: key}))
 		}
 	}
-	txn.Commit()
-	return newState(db, rev, index)
+	return txn
 }
+
+// split is how many nodes a layer must have for their postings to be changed on
+// another core beside the tables.
+const split = 32
 
 // givesUp reports whether the node no longer holds a reference that it held.
 func givesUp(e entry) (yes bool) {

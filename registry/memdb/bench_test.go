@@ -12,7 +12,9 @@ import (
 
 	gomemdb "github.com/hashicorp/go-memdb"
 
+	"github.com/vagoth/vagoth/manager/component"
 	"github.com/vagoth/vagoth/registry"
+	"github.com/vagoth/vagoth/trail"
 )
 
 // sizes are the numbers of nodes; only the smallest with VAGOTH_BENCH=small.
@@ -241,7 +243,7 @@ func BenchmarkOpen(b *testing.B) {
 		b.Run(fmt.Sprintf("nodes=%d", n), func(b *testing.B) {
 			dir := b.TempDir()
 			full, _ := fill(b, n)
-			db := openDir(b, dir)
+			db := openBench(b, dir)
 			d := db.log.(*disk)
 			s := *full.state.Load()
 			s.index = db.state.Load().index
@@ -257,7 +259,7 @@ func BenchmarkOpen(b *testing.B) {
 			runtime.GC()
 			b.ResetTimer()
 			for range b.N {
-				db := openDir(b, dir)
+				db := openBench(b, dir)
 				b.StopTimer()
 				if got := db.Stats().Nodes; got != n {
 					b.Fatalf("%d nodes, want %d", got, n)
@@ -270,6 +272,18 @@ func BenchmarkOpen(b *testing.B) {
 			b.ReportMetric(b.Elapsed().Seconds()/float64(b.N), "open-s")
 		})
 	}
+}
+
+// openBench opens the store as it is configured by default.
+func openBench(b *testing.B, dir string) *DB {
+	b.Helper()
+	c := Defaults()
+	c.Path = component.Path(dir)
+	db, err := Open(b.Context(), c, registry.Deps{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return db
 }
 
 // rawSyncs measures how many appends of one record, each with its own sync, this
@@ -307,7 +321,7 @@ func BenchmarkCreate(b *testing.B) {
 	for _, callers := range []int{1, 16, 256} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
 			dir := b.TempDir()
-			db := openDir(b, dir)
+			db := openBench(b, dir)
 			defer db.Close()
 			before := rawSyncs(b, dir)
 			var next atomic.Int64
@@ -319,7 +333,9 @@ func BenchmarkCreate(b *testing.B) {
 				drafts[i].Parent = ""
 			}
 			b.ReportAllocs()
+			runtime.GC()
 			b.ResetTimer()
+			began := processorTime()
 			for range callers {
 				wg.Go(func() {
 					for {
@@ -336,13 +352,50 @@ func BenchmarkCreate(b *testing.B) {
 			}
 			wg.Wait()
 			b.StopTimer()
+			used := processorTime() - began
 			raw := (before + rawSyncs(b, dir)) / 2
 			rate := float64(b.N) / b.Elapsed().Seconds()
 			s := db.Stats()
 			b.ReportMetric(rate, "creates/s")
 			b.ReportMetric(raw, "raw-syncs/s")
 			b.ReportMetric(rate/raw, "ratio")
+			b.ReportMetric(float64(used.Nanoseconds())/1000/float64(b.N), "cpu-us/op")
 			b.ReportMetric(float64(s.Commits)/float64(s.Syncs), "creates/sync")
+		})
+	}
+}
+
+// BenchmarkBatch makes nodes in memory, in batches such as 128 callers gather:
+// what a create costs the processor, without the journal and the switching.
+func BenchmarkBatch(b *testing.B) {
+	for _, n := range sizes() {
+		b.Run(fmt.Sprintf("nodes=%d", n), func(b *testing.B) {
+			db, _ := fill(b, n)
+			const size = 128
+			drafts := make([]registry.Draft, b.N)
+			for i := range drafts {
+				drafts[i] = sample(n + (perHost+1)*500 + i)
+				drafts[i].Parent = ""
+			}
+			b.ReportAllocs()
+			runtime.GC()
+			b.ResetTimer()
+			began := processorTime()
+			for i := 0; i < b.N; i += size {
+				for j := i; j < min(i+size, b.N); j++ {
+					if err := db.lock(b.Context()); err != nil {
+						b.Fatal(err)
+					}
+					create := func(tx registry.Tx) error { _, err := tx.Create(drafts[j]); return err }
+					if _, _, err := db.run(b.Context(), trail.Trail{}, create); err != nil {
+						b.Fatal(err)
+					}
+				}
+				db.syncing <- struct{}{}
+				db.flush()
+				<-db.syncing
+			}
+			b.ReportMetric(float64((processorTime()-began).Nanoseconds())/1000/float64(b.N), "cpu-us/op")
 		})
 	}
 }

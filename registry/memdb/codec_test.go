@@ -34,9 +34,9 @@ func records(tb testing.TB) [][]byte {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	t := &tx{stack: stack{top: newLayer()}, rev: 300}
+	t := &tx{stack: stack{top: newLayer(0)}, rev: 300}
 	old := registry.NewNode(registry.Draft{ID: "old", Name: "old", Type: "vm"}, registry.Stamp{})
-	t.changes = []*change{{id: "web1", after: full(), encoded: node}, {id: "old", before: old}}
+	t.changes = []*change{{id: "web1", after: full(), encoded: string(node)}, {id: "old", before: old}}
 	t.blobs = []operation{{op: opPutBlob, id: "web1", key: "b", data: "abc"}, {op: opDeleteBlob, id: "web1", key: "c"}}
 	t.bumped = []string{"hv2"}
 	t.top.edges["hv2"] = 300

@@ -23,9 +23,10 @@ type entry struct {
 	after  *registry.Node // nil if it was deleted
 }
 
-func newLayer() *layer {
+// newLayer makes a layer with room for about as many nodes.
+func newLayer(nodes int) *layer {
 	return &layer{
-		nodes: map[string]entry{}, refs: map[string]string{}, edges: map[string]uint64{},
+		nodes: make(map[string]entry, nodes), refs: make(map[string]string, 3*nodes), edges: map[string]uint64{},
 		kids: map[string][]string{}, blobs: map[string][]byte{},
 	}
 }

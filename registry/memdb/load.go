@@ -93,7 +93,7 @@ func (l *loader) endSnapshot() error {
 func (l *loader) begin(h header) {
 	l.db.store, l.rev = h.store, h.rev
 	l.db.history.before = h.rev
-	l.base, l.layer = newState(l.db.tables, h.rev, l.index), newLayer()
+	l.base, l.layer = newState(l.db.tables, h.rev, l.index), newLayer(0)
 }
 
 // entry takes one record of the journal.
@@ -161,8 +161,9 @@ func (l *loader) commit(rev uint64, ops []operation) error {
 }
 
 func (l *loader) flush() {
-	l.base = applied(l.db.tables, l.base, l.layer, l.rev, l.index)
-	l.layer, l.count = newLayer(), 0
+	prepared(l.db.tables, l.base, l.layer).Commit()
+	l.base = newState(l.db.tables, l.rev, l.index)
+	l.layer, l.count = newLayer(0), 0
 }
 
 // end publishes what was loaded.

@@ -29,6 +29,9 @@ type DB struct {
 	turn      chan struct{} // held while a function runs over the stack
 	gathering *batch        // guarded by turn
 	rev       uint64        // the last revision given out; guarded by turn
+	usual     int           // commits in the last batch; guarded by turn
+	undo      []undone      // empty, for the next transaction; guarded by turn
+	scratch   []byte        // likewise
 
 	syncing chan struct{} // held while a batch is synced and published
 	closing chan struct{} // closed by Close

@@ -22,14 +22,29 @@ type posting struct {
 	n    int
 }
 
-// page is a leaf (nodes) or an inner page (kids, lows). lows[i] is not greater
-// than any ID below kids[i] and greater than all below kids[i-1]; lows[0] is
-// not used.
+// page is a leaf (nodes) or an inner page (below).
 type page struct {
 	edit  *edit
 	nodes []*registry.Node
-	kids  []*page
-	lows  []string
+	*below
+}
+
+// below is what an inner page has. lows[i] is not greater than any ID below
+// kids[i] and greater than all below kids[i-1]; lows[0] is not used. Versions
+// of a page share lows, which only change when kids come or go: it is replaced,
+// never written to.
+type below struct {
+	kids []*page
+	lows []string
+}
+
+func inner(e *edit, kids []*page, lows []string) *page {
+	return &page{edit: e, below: &below{kids: kids, lows: lows}}
+}
+
+// without returns a copy of s that lacks its i-th.
+func without(s []string, i int) []string {
+	return append(append(make([]string, 0, len(s)-1), s[:i]...), s[i+1:]...)
 }
 
 // own returns p if e may change it, and a copy that it may change if not.
@@ -37,17 +52,18 @@ func (p *page) own(e *edit) *page {
 	if p.edit == e {
 		return p
 	}
-	c := &page{edit: e}
-	if p.kids != nil {
-		c.kids = append(make([]*page, 0, len(p.kids)+2), p.kids...)
-		c.lows = append(make([]string, 0, len(p.lows)+2), p.lows...)
-	} else {
-		c.nodes = append(make([]*registry.Node, 0, len(p.nodes)+2), p.nodes...)
+	if p.below != nil {
+		return inner(e, slices.Clone(p.kids), p.lows)
 	}
-	return c
+	return &page{edit: e, nodes: append(make([]*registry.Node, 0, len(p.nodes)+1), p.nodes...)}
 }
 
-func (p *page) size() int { return max(len(p.nodes), len(p.kids)) }
+func (p *page) size() int {
+	if p.below != nil {
+		return len(p.kids)
+	}
+	return len(p.nodes)
+}
 
 func (p *page) find(id string) (int, bool) {
 	return slices.BinarySearchFunc(p.nodes, id, func(n *registry.Node, id string) int { return strings.Compare(n.ID(), id) })
@@ -71,7 +87,7 @@ func (t *posting) set(e *edit, n *registry.Node) {
 	}
 	root, right, low, added := t.root.set(e, n)
 	if right != nil {
-		root = &page{edit: e, kids: []*page{root, right}, lows: []string{"", low}}
+		root = inner(e, []*page{root, right}, []string{"", low})
 	}
 	t.root = root
 	if added {
@@ -83,7 +99,7 @@ func (t *posting) set(e *edit, n *registry.Node) {
 // right of it with its low.
 func (p *page) set(e *edit, n *registry.Node) (self, right *page, low string, added bool) {
 	p = p.own(e)
-	if p.kids == nil {
+	if p.below == nil {
 		i, found := p.find(n.ID())
 		if found {
 			p.nodes[i] = n
@@ -109,7 +125,7 @@ func (p *page) set(e *edit, n *registry.Node) (self, right *page, low string, ad
 		return p, nil, "", added
 	}
 	p.kids = slices.Insert(p.kids, i+1, sibling)
-	p.lows = slices.Insert(p.lows, i+1, low)
+	p.lows = slices.Insert(slices.Clip(p.lows), i+1, low) // a copy
 	if len(p.kids) <= fanout {
 		return p, nil, "", added
 	}
@@ -117,11 +133,10 @@ func (p *page) set(e *edit, n *registry.Node) (self, right *page, low string, ad
 	if i+1 == fanout {
 		at = fanout
 	}
-	right = &page{edit: e, kids: slices.Clone(p.kids[at:]), lows: slices.Clone(p.lows[at:])}
+	right = inner(e, slices.Clone(p.kids[at:]), slices.Clone(p.lows[at:]))
 	low = right.lows[0]
 	clear(p.kids[at:])
-	clear(p.lows[at:])
-	p.kids, p.lows = p.kids[:at], p.lows[:at]
+	p.kids, p.lows = p.kids[:at], slices.Clone(p.lows[:at])
 	return p, right, low, added
 }
 
@@ -135,7 +150,7 @@ func (t *posting) remove(e *edit, id string) {
 		return
 	}
 	t.n--
-	for root != nil && len(root.kids) == 1 {
+	for root != nil && root.below != nil && len(root.kids) == 1 {
 		root = root.kids[0]
 	}
 	if root.size() == 0 {
@@ -145,7 +160,7 @@ func (t *posting) remove(e *edit, id string) {
 }
 
 func (p *page) remove(e *edit, id string) (*page, bool) {
-	if p.kids == nil {
+	if p.below == nil {
 		i, found := p.find(id)
 		if !found {
 			return p, false
@@ -176,7 +191,7 @@ func (p *page) remove(e *edit, id string) (*page, bool) {
 // it, or, for the first, to the one that becomes the first.
 func (p *page) drop(i int) {
 	p.kids = slices.Delete(p.kids, i, i+1)
-	p.lows = slices.Delete(p.lows, i, i+1)
+	p.lows = without(p.lows, i)
 }
 
 // merge joins the kids i and i+1 if they fit into one with room to spare, so
@@ -187,11 +202,11 @@ func (p *page) merge(e *edit, i int) {
 		return
 	}
 	l = l.own(e)
-	if l.kids != nil {
-		at := len(l.lows)
+	if l.below != nil {
+		lows := slices.Concat(l.lows, r.lows)
+		lows[len(l.lows)] = p.lows[i+1]
 		l.kids = append(l.kids, r.kids...)
-		l.lows = append(l.lows, r.lows...)
-		l.lows[at] = p.lows[i+1]
+		l.lows = lows
 	} else {
 		l.nodes = append(l.nodes, r.nodes...)
 	}
@@ -209,7 +224,7 @@ func (t *posting) walk(after string, yield func(*registry.Node) bool) bool {
 }
 
 func (p *page) walk(after string, yield func(*registry.Node) bool) bool {
-	if p.kids == nil {
+	if p.below == nil {
 		i := 0
 		if after != "" {
 			var found bool
@@ -243,7 +258,7 @@ func (t *posting) get(id string) *registry.Node {
 		return nil
 	}
 	p := t.root
-	for p.kids != nil {
+	for p.below != nil {
 		p = p.kids[p.child(id)]
 	}
 	if i, found := p.find(id); found {

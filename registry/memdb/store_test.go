@@ -226,7 +226,7 @@ func TestCheckFindsWhatDoesNotFit(t *testing.T) {
 }
 
 func (p *page) first() *registry.Node {
-	for p.kids != nil {
+	for p.below != nil {
 		p = p.kids[0]
 	}
 	return p.nodes[0]

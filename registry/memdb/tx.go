@@ -32,6 +32,7 @@ type tx struct {
 	blobs   []operation
 	bumped  []string // parents whose edge revision moved
 	undo    []undone
+	scratch []byte // what a node is encoded into
 	ended   bool
 }
 
@@ -42,7 +43,7 @@ type change struct {
 	id            string
 	before, after *registry.Node // nil: there was none, there is none
 	again         bool           // deleted and created anew
-	encoded       []byte         // of after
+	encoded       string         // of after, which is made of it
 	touched       int            // keys, for registry.MaxTouched
 	blobs         map[string]int // bytes written, by blob
 }
@@ -250,7 +251,7 @@ func (t *tx) write(old, node *registry.Node, key string, blob *operation) (*regi
 	if node != nil {
 		// What is in memory is what will be read back from the journal: it pins
 		// none of the caller's memory, and shares what repeats.
-		d := &decoder{s: string(c.encoded)}
+		d := &decoder{s: c.encoded}
 		node = d.node()
 		if err := d.end(); err != nil {
 			return nil, fmt.Errorf("node %s cannot be stored: %w", node.ID(), err)
@@ -312,9 +313,10 @@ func (t *tx) account(old, node *registry.Node, key string, blob *operation) (*ch
 	}
 	if node != nil {
 		var err error
-		if c.encoded, err = appendNode(make([]byte, 0, 256), node, node.Blobs()); err != nil {
+		if t.scratch, err = appendNode(t.scratch[:0], node, node.Blobs()); err != nil {
 			return nil, err
 		}
+		c.encoded = string(t.scratch)
 	}
 	if blob != nil {
 		written := map[string]int{key: len(blob.data)}
@@ -346,7 +348,7 @@ func (t *tx) joined(old, node *registry.Node) *change {
 			break
 		}
 	}
-	c.id, c.after, c.encoded = id, node, nil
+	c.id, c.after, c.encoded = id, node, ""
 	c.again = c.again || old == nil && c.before != nil
 	return c
 }
@@ -512,5 +514,5 @@ func (t *tx) rollback() {
 			takeBack(u, t.top.blobs)
 		}
 	}
-	t.undo, t.changes, t.blobs = nil, nil, nil
+	t.changes, t.blobs = nil, nil
 }
