@@ -291,7 +291,9 @@ func modelRun(t *rapid.T) {
 		}
 		m.poll()
 	}
-	// When nothing happens any more, nothing is written any more.
+	// When nothing happens any more, nothing is written any more, until
+	// evidence_every is over again: it is now, for everything at once.
+	m.now = m.now.Add(Defaults().EvidenceEvery)
 	for range 4 {
 		m.poll()
 	}
