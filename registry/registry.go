@@ -39,9 +39,11 @@ type Registry interface {
 	Update(ctx context.Context, fn func(tx Tx) error) error
 
 	// Watch yields changes of the nodes that match q, each once, in commit
-	// order, until ctx ends or the caller stops. See Cursor for where it
-	// begins. It ends with ErrCompacted when it fell too far behind: list
-	// again, and watch from there.
+	// order, until ctx ends or the caller stops; it ends silently with ctx.
+	// Of one commit come the deletions first, then the rest, each ordered by
+	// ID. q's After and Limit are ignored. See Cursor for where it begins. It
+	// ends with ErrCompacted when it fell too far behind: list again, and
+	// watch from there.
 	Watch(ctx context.Context, q Query, from Cursor) iter.Seq2[Change, error]
 
 	// Close releases the store. Later calls answer ErrClosed.
@@ -73,12 +75,14 @@ type Tx interface {
 	// Create adds a node. Its ID, name and keys must be free.
 	Create(d Draft) (*Node, error)
 	// Put replaces the node d.ID. Its type is fixed; for its parent and its
-	// definition see WriteOption.
+	// definition see WriteOption. Putting what is there already writes nothing:
+	// the node keeps its revision, and nobody who watches hears of it.
 	Put(d Draft, opts ...WriteOption) (*Node, error)
 	// Delete removes a node that has neither parent nor children, with its
 	// blobs, and frees its name and keys.
 	Delete(id string) error
-	// PutBlob stores data under the node and key, or removes it if data is nil.
+	// PutBlob stores data under the node and key, or removes it if data is nil:
+	// ErrNotFound if there is none. Storing what is there already writes nothing.
 	PutBlob(id, key string, data []byte) error
 }
 
@@ -126,7 +130,7 @@ type Change struct {
 	Before   *Node      `json:"before,omitempty"` // nil for Existing, Synced and Created
 	After    *Node      `json:"after,omitempty"`  // nil for Synced and Deleted
 	Revision uint64     `json:"revision"`         // the commit; the changes of one commit share it
-	Cursor   Cursor     `json:"cursor"`           // resumes behind this change
+	Cursor   Cursor     `json:"cursor"`           // resumes behind this change; Start for Existing, as only Synced ends them
 }
 
 // Node returns the node after the change, or the last there was.

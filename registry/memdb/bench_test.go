@@ -1,10 +1,13 @@
 package memdb
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -47,7 +50,7 @@ func sample(i int) registry.Draft {
 	return d
 }
 
-// fill makes a store of n sample nodes, in memory.
+// fill makes a store of n sample nodes, in memory, as a snapshot of them loads.
 func fill(tb testing.TB, n int) (db *DB, documents int) {
 	tb.Helper()
 	db, err := Memory(registry.Deps{})
@@ -55,23 +58,46 @@ func fill(tb testing.TB, n int) (db *DB, documents int) {
 		tb.Fatal(err)
 	}
 	l := newLoader(db)
-	l.begin(header{store: db.store})
-	for i := range n {
-		node := registry.NewNode(sample(i), registry.Stamp{Revision: uint64(i/50) + 1, CreatedAt: time.Unix(int64(i), 0), UpdatedAt: time.Unix(int64(i), 5)})
-		documents += node.Definition().Len() + node.Metadata().Len()
-		enc, err := appendNode(nil, node, nil)
-		if err != nil {
+	take := func(rec []byte) {
+		if err := l.snapshot(rec); err != nil {
 			tb.Fatal(err)
 		}
-		d := &decoder{s: string(enc)}
-		t := &tx{stack: stack{base: l.base, top: l.layer}, rev: node.Revision()}
-		t.apply(nil, d.node(), nil)
-		if l.rev = node.Revision(); i%20000 == 0 {
-			l.flush()
-		}
 	}
+	hosts := (n + perHost) / (perHost + 1)
+	take(appendHeader(nil, header{store: db.store, rev: uint64(n), nodes: uint64(n), edges: uint64(hosts)}))
+	var rec []byte
+	for _, i := range ordered(n) {
+		node := registry.NewNode(sample(i), registry.Stamp{Revision: uint64(i/50) + 1, CreatedAt: time.Unix(int64(i), 0), UpdatedAt: time.Unix(int64(i), 5)})
+		documents += node.Definition().Len() + node.Metadata().Len()
+		if rec, err = appendNode(append(rec[:0], format, recNode), node, nil); err != nil {
+			tb.Fatal(err)
+		}
+		take(rec)
+	}
+	for host := range hosts {
+		take(binary.AppendUvarint(appendString(append(rec[:0], format, recEdge), sample(host*(perHost+1)).ID), 1))
+	}
+	take([]byte{format, recEnd})
 	l.end()
 	return db, documents
+}
+
+// ordered are the numbers of n sample nodes, ordered by ID.
+func ordered(n int) []int {
+	type numbered struct {
+		id string
+		i  int
+	}
+	all := make([]numbered, n)
+	for i := range all {
+		all[i] = numbered{sample(i).ID, i}
+	}
+	slices.SortFunc(all, func(a, b numbered) int { return strings.Compare(a.id, b.id) })
+	numbers := make([]int, n)
+	for i, o := range all {
+		numbers[i] = o.i
+	}
+	return numbers
 }
 
 // rawRow and rawTables are the same nodes in go-memdb as one would write it by
@@ -98,7 +124,7 @@ func rawTables(tb testing.TB, n int) *gomemdb.MemDB {
 		tb.Fatal(err)
 	}
 	txn := db.Txn(true)
-	for i := range n {
+	for _, i := range ordered(n) {
 		d := sample(i)
 		row := &rawRow{ID: d.ID, Name: d.Name, Type: d.Type, Tenant: d.Tenant, Parent: d.Parent, State: d.State, Keys: d.Keys, Definition: d.Definition.String()}
 		for k, v := range d.Tags {
