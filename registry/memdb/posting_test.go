@@ -66,6 +66,11 @@ func TestPostingIsASortedSet(t *testing.T) {
 		}
 		for _, o := range olds {
 			check(o.p, o.ids)
+			for _, id := range o.ids {
+				if n := o.p.get(id); n == nil || n.ID() != id {
+					t.Fatalf("an earlier copy no longer finds %s", id)
+				}
+			}
 		}
 	})
 }
