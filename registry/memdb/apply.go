@@ -2,7 +2,6 @@ package memdb
 
 import (
 	"fmt"
-	"sync"
 
 	gomemdb "github.com/hashicorp/go-memdb"
 )
@@ -24,23 +23,12 @@ func prepared(db *gomemdb.MemDB, base *state, l *layer) *gomemdb.Txn {
 		}
 	}
 	p := postings{base: base, edit: new(edit), changed: make(map[attr]*posting, 4*len(l.nodes))}
-	var beside sync.WaitGroup
-	change := func() {
-		for _, e := range l.nodes {
-			p.change(e)
-		}
-	}
-	if len(l.nodes) >= split {
-		beside.Go(change)
-	} else {
-		change()
-	}
 	for _, e := range l.nodes {
+		p.change(e)
 		if e.after != nil {
 			must(txn.Insert(nodesTable, e.after))
 		}
 	}
-	beside.Wait()
 	must(p.write(txn))
 	for parent, rev := range l.edges {
 		switch {
@@ -59,10 +47,6 @@ func prepared(db *gomemdb.MemDB, base *state, l *layer) *gomemdb.Txn {
 	}
 	return txn
 }
-
-// split is how many nodes a layer must have for their postings to be changed on
-// another core beside the tables.
-const split = 32
 
 // givesUp reports whether the node no longer holds a reference that it held.
 func givesUp(e entry) (yes bool) {

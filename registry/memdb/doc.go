@@ -25,7 +25,8 @@
 // enforce uniqueness; as Updates run one at a time, a look at the references
 // does.
 //
-// The caller that finds nobody else syncing syncs for all that wait. There is no
-// goroutine to hand work to: a panic stays on its own stack, and a lone caller
-// pays for no switch.
+// The caller that finds nobody else syncing syncs for all that wait, so that a
+// lone caller pays for no switch. Only while a large batch is synced, the state
+// after it is prepared on another core; it is published after the sync, or
+// thrown away.
 package memdb
