@@ -13,6 +13,7 @@ import (
 type loader struct {
 	db   *DB
 	txn  *gomemdb.Txn // while a snapshot is being read
+	fill inserter     // of the snapshot's nodes into txn
 	post *postings
 	want header // of the snapshot
 	got  header
@@ -52,11 +53,14 @@ func (l *loader) snapshot(rec []byte) error {
 		}
 		l.got.nodes++
 		l.post.change(entry{after: n})
-		return l.txn.Insert(nodesTable, n)
+		return l.fill.add(l.txn, n)
 	case recEdge:
 		row := &edgeRow{parent: d.string(), rev: d.uint()}
 		l.got.edges++
 		if err := d.end(); err != nil {
+			return err
+		}
+		if err := l.fill.wait(l.txn); err != nil {
 			return err
 		}
 		return l.txn.Insert(edgesTable, row)
@@ -64,6 +68,9 @@ func (l *loader) snapshot(rec []byte) error {
 		row := &blobRow{key: blobKey(d.string(), d.string()), data: []byte(d.string())}
 		l.got.blobs++
 		if err := d.end(); err != nil {
+			return err
+		}
+		if err := l.fill.wait(l.txn); err != nil {
 			return err
 		}
 		return l.txn.Insert(blobsTable, row)
@@ -80,6 +87,9 @@ func (l *loader) snapshot(rec []byte) error {
 }
 
 func (l *loader) endSnapshot() error {
+	if err := l.fill.wait(l.txn); err != nil {
+		return err
+	}
 	if err := l.post.write(l.txn); err != nil {
 		return err
 	}
