@@ -77,11 +77,11 @@ func TestPowerCut(t *testing.T) {
 func tmpfs(t *testing.T) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("a disk that is full needs root to mount one")
+		testlong.Missing(t, "a disk that is full needs root to mount one")
 	}
 	dir := t.TempDir()
 	if err := syscall.Mount("vagoth-test", dir, "tmpfs", 0, "size=16m"); err != nil {
-		t.Skipf("a disk that is full needs a tmpfs: %v", err)
+		testlong.Missing(t, "a disk that is full needs a tmpfs: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {

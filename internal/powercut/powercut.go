@@ -25,6 +25,8 @@ import (
 	"testing"
 	"time"
 	"unsafe"
+
+	"github.com/vagoth/vagoth/internal/testlong"
 )
 
 const (
@@ -48,15 +50,15 @@ type Disk struct {
 func New(t testing.TB, mib int64) *Disk {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("cutting the power of a disk needs root")
+		testlong.Missing(t, "cutting the power of a disk needs root")
 	}
 	for _, tool := range []string{"mkfs.ext4", "mount"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("cutting the power of a disk needs %s", tool)
+			testlong.Missing(t, "cutting the power of a disk needs %s", tool)
 		}
 	}
 	if _, err := os.Stat("/dev/loop-control"); err != nil {
-		t.Skip("cutting the power of a disk needs loop devices")
+		testlong.Missing(t, "cutting the power of a disk needs loop devices")
 	}
 	base := t.TempDir()
 	d := &Disk{t: t, image: filepath.Join(base, "image"), dir: filepath.Join(base, "disk")}
