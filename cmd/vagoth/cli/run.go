@@ -132,5 +132,6 @@ simulated hypervisors, type: vagoth quickstart`,
 	group("store", registryCmd(a), configCmd(a), componentsCmd(a))
 	root.SetHelpCommandGroupID("store")
 	root.SetCompletionCommandGroupID("store")
+	a.complete(root)
 	return root
 }

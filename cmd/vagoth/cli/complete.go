@@ -1,0 +1,488 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/vagoth/vagoth/api"
+	"github.com/vagoth/vagoth/manager"
+	"github.com/vagoth/vagoth/manager/component"
+	"github.com/vagoth/vagoth/manager/config"
+	"github.com/vagoth/vagoth/registry"
+	"github.com/vagoth/vagoth/virt"
+)
+
+// Completion runs while somebody waits for a key to take effect, so it is
+// bounded, says nothing of what fails, and makes nothing that is not there.
+const (
+	completeLockWait = 200 * time.Millisecond
+	completeLook     = 1500 * time.Millisecond // what was found until then is offered
+	completeGiveUp   = 2 * time.Second         // for what does not heed its context
+	completeMost     = 200                     // values
+)
+
+// place is where a value stands on a command line.
+type place struct {
+	find   func(*completion) // nil finds nothing
+	typ    string            // of nodes that can stand there; "" is any
+	files  bool              // a file, of one of exts if there are any
+	exts   []string
+	repeat bool // it is the last place, and stands for those after it
+}
+
+func node(typ string) place  { return place{find: (*completion).nodes, typ: typ} }
+func nodes(typ string) place { return place{find: (*completion).nodes, typ: typ, repeat: true} }
+func words(list ...string) place {
+	return place{find: func(c *completion) { c.add("", list...) }}
+}
+func files(exts ...string) place { return place{files: true, exts: exts} }
+
+// argPlaces are the places of every command that takes arguments.
+func argPlaces() map[string][]place {
+	m := map[string][]place{
+		"new":             {{}, {find: (*completion).pairs, repeat: true}},
+		"set":             {node(""), {find: (*completion).pairs, repeat: true}},
+		"info":            {node("")},
+		"tree":            {node("")},
+		"rename":          {node("")},
+		"delete":          {nodes("")},
+		"blob get":        {node(""), {find: (*completion).blobs}},
+		"blob put":        {node(""), {find: (*completion).blobs}, files()},
+		"blob list":       {node("")},
+		"blob delete":     {node(""), {find: (*completion).blobs}},
+		"why":             {node(vmOnly)},
+		"do":              {{find: (*completion).actions}, {find: (*completion).actedOn, repeat: true}},
+		"poll":            {nodes(virt.TypeHypervisor)},
+		"hv add":          {{}},
+		"hv remove":       {nodes(virt.TypeHypervisor)},
+		"hv maintenance":  {node(virt.TypeHypervisor), words("on", "off")},
+		"hv confirm-down": {node(virt.TypeHypervisor)},
+		"registry export": {files()},
+		"registry import": {files()},
+		"config check":    {files("ini")},
+		"components":      {{find: (*completion).components}},
+	}
+	for _, v := range verbs() {
+		m[v.use] = []place{nodes(vmOnly)}
+	}
+	return m
+}
+
+// flagPlaces are the places of flags, by name, for every command that has one;
+// those of "COMMAND --NAME" win. A flag that is not here takes free text.
+func flagPlaces() map[string]place {
+	host := node(virt.TypeHypervisor)
+	return map[string]place{
+		"--output":     words(formats()...),
+		"--config":     files("ini"),
+		"--definition": files("json", "yaml", "yml"),
+		"--kernel":     files(),
+		"--initrd":     files(),
+		"--type":       {find: (*completion).types},
+		"--types":      words(virt.TypeVM, "container"),
+		"--driver":     {find: (*completion).drivers},
+		"--state":      {find: (*completion).states},
+		"--tenant":     {find: (*completion).tenants},
+		"--tag":        {find: (*completion).tags},
+		"--key":        {find: (*completion).keys},
+		"--name":       node(""),
+		"--parent":     host,
+		"--host":       host,
+		"--to":         host,
+		"--untag":      {find: (*completion).ownTags},
+		"--unmeta":     {find: (*completion).ownMetadata},
+		"--release":    {find: (*completion).ownKeys},
+		"new --name":   {}, // what they name is new
+		"new --key":    {},
+	}
+}
+
+// complete gives the commands below root what the tables say.
+func (a *app) complete(root *cobra.Command) {
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
+	args, flags := argPlaces(), flagPlaces()
+	var walk func(c *cobra.Command)
+	walk = func(c *cobra.Command) {
+		path := strings.TrimPrefix(c.CommandPath(), root.Name()+" ")
+		places := args[path]
+		typ := ""
+		if len(places) > 0 {
+			c.ValidArgsFunction = a.completeArgs(places)
+			typ = places[0].typ
+		}
+		give := func(f *pflag.Flag) {
+			p, ok := flags[path+" --"+f.Name]
+			if !ok {
+				p, ok = flags["--"+f.Name]
+			}
+			if !ok {
+				return
+			}
+			if p.typ == "" {
+				p.typ = typ // a selector finds what could be named instead
+			}
+			// It fails only for a flag that has a function already.
+			_ = c.RegisterFlagCompletionFunc(f.Name, a.completePlace(p))
+		}
+		c.Flags().VisitAll(give) // not LocalFlags, which changes what the help says
+		c.PersistentFlags().VisitAll(give)
+		for _, below := range c.Commands() {
+			walk(below)
+		}
+	}
+	walk(root)
+}
+
+func (a *app) completeArgs(places []place) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		i := len(args)
+		if last := len(places) - 1; i > last {
+			if !places[last].repeat {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			i = last
+		}
+		return a.completePlace(places[i])(cmd, args, prefix)
+	}
+}
+
+func (a *app) completePlace(p place) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		switch {
+		case len(p.exts) > 0:
+			return p.exts, cobra.ShellCompDirectiveFilterFileExt
+		case p.files:
+			return nil, cobra.ShellCompDirectiveDefault
+		case p.find == nil:
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		quiet := *a
+		quiet.lockWait, quiet.verbose = completeLockWait, false
+		quiet.env.Err = io.Discard
+		c := &completion{app: &quiet, args: args, prefix: prefix, typ: p.typ, repeat: p.repeat, seen: map[string]bool{}, directive: cobra.ShellCompDirectiveNoFileComp}
+		if f := cmd.Flags().Lookup("type"); f != nil && f.Changed && p.typ != virt.TypeHypervisor {
+			c.typ = f.Value.String()
+		}
+		return c.run(cmd.Context(), p.find)
+	}
+}
+
+// completion is one question of the shell, with the answers so far.
+type completion struct {
+	app    *app
+	ctx    context.Context // of the question
+	args   []string        // those before
+	prefix string
+	typ    string // of the nodes asked for
+	repeat bool   // an argument that is there is not offered again
+
+	found     []cobra.Completion
+	seen      map[string]bool
+	directive cobra.ShellCompDirective
+}
+
+// run looks until its time is over. What does not heed its context by then is
+// left alone: the process ends next, and a store survives that at any moment.
+func (c *completion) run(ctx context.Context, find func(*completion)) ([]cobra.Completion, cobra.ShellCompDirective) {
+	ctx, cancel := context.WithTimeout(ctx, completeLook)
+	defer cancel()
+	c.ctx = ctx
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		find(c)
+	}()
+	giveUp := time.NewTimer(completeGiveUp)
+	defer giveUp.Stop()
+	select {
+	case <-done:
+		return c.found, c.directive
+	case <-giveUp.C:
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// add offers values that begin with the prefix, and reports whether there is
+// room for more.
+func (c *completion) add(description string, values ...string) bool {
+	for _, v := range values {
+		switch {
+		case len(c.found) >= completeMost:
+			return false
+		case !strings.HasPrefix(v, c.prefix) || !plain(v) || c.seen[v] || c.repeat && slices.Contains(c.args, v):
+			continue
+		}
+		c.seen[v] = true
+		if description != "" {
+			v = cobra.CompletionWithDesc(v, description)
+		}
+		c.found = append(c.found, v)
+	}
+	return len(c.found) < completeMost
+}
+
+// plain refuses what a shell might take for more than a word: tags and metadata
+// can hold anything, and the shells' functions evaluate what is typed.
+func plain(s string) bool {
+	return s != "" && s[0] != '-' && !strings.ContainsFunc(s, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("._-:/@+=,%", r)
+	})
+}
+
+// ask runs fn with a client, if there is a cluster and nobody else has it.
+func (c *completion) ask(fn func(client *api.Client)) {
+	if c.ctx.Err() != nil || !c.storeThere() {
+		return
+	}
+	_ = c.app.once(c.ctx, func(_ context.Context, client *api.Client) error {
+		fn(client)
+		return nil
+	})
+}
+
+// storeThere reports whether opening would make nothing new. A registry that
+// keeps files has a path, which is `registry` in the data directory where the
+// file is silent.
+func (c *completion) storeThere() bool {
+	f := c.file()
+	if f == nil {
+		return false
+	}
+	s, err := manager.Read(f, c.app.menu)
+	if err != nil || !fileExists(s.Data) {
+		return false
+	}
+	kind := s.Choices[slices.IndexFunc(s.Choices, func(c manager.Chosen) bool { return c.Section == "registry" })].Kind
+	if !slices.ContainsFunc(c.app.menu.Registry[kind].Fields(), func(f component.Field) bool { return f.Key == "path" }) {
+		return true
+	}
+	dir := ""
+	for _, e := range slices.Concat(f.Entries("registry"), f.Entries("registry."+kind)) {
+		if e.Key == "path" {
+			dir = e.Value
+		}
+	}
+	switch {
+	case dir == "":
+		dir = filepath.Join(s.Data, "registry")
+	case !filepath.IsAbs(dir):
+		dir = filepath.Join(f.Dir(), dir)
+	}
+	list, err := os.ReadDir(dir)
+	return err == nil && len(list) > 0
+}
+
+// file is the configuration, or nil. That it is wrong elsewhere does not matter.
+func (c *completion) file() *config.File {
+	if info, err := os.Stat(c.app.config); err != nil || !info.Mode().IsRegular() {
+		return nil
+	}
+	f, err := config.Load(c.app.config)
+	if err != nil {
+		return nil
+	}
+	return f
+}
+
+// each goes through the nodes that match q until fn has enough.
+func (c *completion) each(q registry.Query, fn func(it api.Item) bool) {
+	c.ask(func(client *api.Client) {
+		for it, err := range client.Nodes(c.ctx, q) {
+			if err != nil || !fn(it) {
+				return
+			}
+		}
+	})
+}
+
+// own looks at the node that is named first.
+func (c *completion) own(fn func(n *registry.Node)) {
+	if len(c.args) == 0 {
+		return
+	}
+	c.ask(func(client *api.Client) {
+		if it, err := client.Node(c.ctx, c.args[0]); err == nil {
+			fn(it.Node)
+		}
+	})
+}
+
+func (c *completion) nodes() {
+	q := registry.Query{Type: c.typ}
+	if c.prefix != "" {
+		if registry.CheckName(c.prefix) != nil {
+			return
+		}
+		q.Name = c.prefix + "*"
+	}
+	c.each(q, func(it api.Item) bool {
+		description := stateText(it)
+		if c.typ == "" {
+			description = it.Node.Type() + ", " + description
+		}
+		return c.add(description, it.Node.Name())
+	})
+}
+
+// actedOn are the nodes that the action before them takes.
+func (c *completion) actedOn() {
+	if c.typ == "" && strings.HasPrefix(c.args[0], "vm_") {
+		c.typ = vmOnly
+	}
+	c.nodes()
+}
+
+func (c *completion) tenants() {
+	c.each(registry.Query{Type: c.typ}, func(it api.Item) bool { return c.add("", it.Node.Tenant()) })
+}
+
+func (c *completion) keys() {
+	c.each(registry.Query{Type: c.typ}, func(it api.Item) bool { return c.add(it.Node.Name(), it.Node.Keys()...) })
+}
+
+// tags are KEY where it stands bare and KEY= where it has a value; after that,
+// the values.
+func (c *completion) tags() {
+	key, _, valued := strings.Cut(c.prefix, "=")
+	q := registry.Query{Type: c.typ}
+	if valued {
+		q.Tags = map[string]*string{key: nil}
+	} else {
+		c.directive |= cobra.ShellCompDirectiveNoSpace
+	}
+	c.each(q, func(it api.Item) bool {
+		for k, v := range it.Node.Tags() {
+			switch {
+			case valued && v != "":
+				k += "=" + v
+			case v != "":
+				k += "="
+			}
+			if !c.add("", k) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// states are those of VMs and hypervisors, or what the nodes of another type have.
+func (c *completion) states() {
+	vm := []virt.State{virt.Running, virt.Paused, virt.Stopped, virt.Crashed, virt.New, virt.Defined, virt.Unknown, virt.Missing}
+	host := []virt.HostState{virt.Up, virt.Unreachable, virt.Down}
+	for _, s := range vm {
+		if c.typ == "" || c.typ == vmOnly {
+			c.add("", string(s))
+		}
+	}
+	for _, s := range host {
+		if c.typ == "" || c.typ == virt.TypeHypervisor {
+			c.add("", string(s))
+		}
+	}
+	if c.typ != "" && c.typ != vmOnly && c.typ != virt.TypeHypervisor {
+		c.each(registry.Query{Type: c.typ}, func(it api.Item) bool { return c.add("", it.Node.State()) })
+	}
+}
+
+func (c *completion) blobs() {
+	c.own(func(n *registry.Node) {
+		for _, b := range n.Blobs() {
+			c.add("", b.Key)
+		}
+	})
+}
+
+func (c *completion) ownTags() {
+	c.own(func(n *registry.Node) { c.add("", slices.Sorted(maps.Keys(n.Tags()))...) })
+}
+
+func (c *completion) ownKeys() {
+	c.own(func(n *registry.Node) { c.add("", n.Keys()...) })
+}
+
+func (c *completion) ownMetadata() {
+	c.own(func(n *registry.Node) {
+		if m, err := n.Metadata().Map(); err == nil {
+			c.add("", slices.Sorted(maps.Keys(m))...)
+		}
+	})
+}
+
+// entries are the keys of a section, beside what the menu has.
+func (c *completion) entries(section string) (names []string) {
+	if f := c.file(); f != nil {
+		for _, e := range f.Entries(section) {
+			names = append(names, e.Key)
+		}
+	}
+	return names
+}
+
+// named are the NAMEs of the sections [prefix.NAME].
+func (c *completion) named(prefix string) (names []string) {
+	if f := c.file(); f != nil {
+		names, _ = component.Named(f.Sections(), prefix)
+	}
+	return names
+}
+
+func (c *completion) types() {
+	c.add("", slices.Sorted(maps.Keys(c.app.menu.Types))...)
+	c.add("", c.entries("node_types")...)
+}
+
+func (c *completion) drivers() { c.add("", c.named("drivers")...) }
+
+func (c *completion) actions() {
+	if c.app.menu.Actions != nil {
+		builtin := c.app.menu.Actions(nil)
+		for _, name := range slices.Sorted(maps.Keys(builtin)) {
+			c.add(builtin[name].Help, name)
+		}
+	}
+	c.add("", c.entries("actions")...)
+}
+
+func (c *completion) components() {
+	for _, e := range c.app.menu.Entries() {
+		c.add(e.Help(), e.Name)
+		c.add("", e.Contract)
+	}
+}
+
+// pairs are the keys of a definition, and where it is known what they can be,
+// the values.
+func (c *completion) pairs() {
+	c.directive |= cobra.ShellCompDirectiveNoSpace
+	for _, k := range []string{"template", "size"} {
+		for _, name := range c.named(k) {
+			if strings.HasPrefix(c.prefix, k+"=") {
+				c.directive &^= cobra.ShellCompDirectiveNoSpace
+				c.add("", k+"="+name)
+			} else if !c.given(k) {
+				c.add("", k+"=")
+			}
+		}
+	}
+	for _, k := range []string{"cpu", "memory", "disk", "image", "kernel", "initrd", "cmdline", "network"} {
+		if k == "disk" || k == "network" || !c.given(k) {
+			c.add("", k+"=")
+		}
+	}
+}
+
+// given reports whether an argument before sets the key.
+func (c *completion) given(key string) bool {
+	return slices.ContainsFunc(c.args, func(arg string) bool { return strings.HasPrefix(arg, key+"=") })
+}
