@@ -29,6 +29,8 @@ func sentinels() map[string]error {
 		"registry.ErrUnknownOutcome": registry.ErrUnknownOutcome, "registry.ErrCorrupt": registry.ErrCorrupt,
 		"scheduler.ErrInvalid": scheduler.ErrInvalid, "scheduler.ErrNotFound": scheduler.ErrNotFound, "scheduler.ErrConflict": scheduler.ErrConflict,
 		"scheduler.ErrClosed": scheduler.ErrClosed, "scheduler.ErrUnsupported": scheduler.ErrUnsupported,
+		"scheduler.ErrStale": scheduler.ErrStale, "scheduler.ErrTooMany": scheduler.ErrTooMany, "scheduler.ErrCompacted": scheduler.ErrCompacted,
+		"scheduler.ErrHandedBack": scheduler.ErrHandedBack,
 		"provisioner.ErrInvalid": provisioner.ErrInvalid, "provisioner.ErrExhausted": provisioner.ErrExhausted, "provisioner.ErrVetoed": provisioner.ErrVetoed,
 		"allocator.ErrNoHost": allocator.ErrNoHost,
 		"virt.ErrNotFound":    virt.ErrNotFound, "virt.ErrUnreachable": virt.ErrUnreachable, "virt.ErrUnsupported": virt.ErrUnsupported,

@@ -6,6 +6,7 @@ import (
 	"github.com/vagoth/vagoth/allocator"
 	"github.com/vagoth/vagoth/provisioner"
 	"github.com/vagoth/vagoth/registry"
+	"github.com/vagoth/vagoth/scheduler"
 	"github.com/vagoth/vagoth/trail"
 )
 
@@ -90,7 +91,7 @@ type Patch struct {
 type JobRequest struct {
 	Action  string            `json:"action"`
 	Params  registry.Document `json:"params,omitzero"` // beside vm, which is the node
-	Timeout time.Duration     `json:"timeout,omitempty"`
+	Timeout scheduler.Span    `json:"timeout,omitzero"`
 	Key     string            `json:"key,omitempty"`
 }
 

@@ -62,7 +62,7 @@ func Resolve(actions map[string]Action, p Package, t trail.Trail) Package {
 		j.Trail.Source = orElse(j.Trail.Source, t.Source)
 		a := actions[j.Action]
 		if j.Timeout == 0 {
-			j.Timeout = a.Timeout
+			j.Timeout = Span(a.Timeout)
 		}
 		j.Urgent = j.Urgent || a.Urgent
 	}
@@ -182,6 +182,9 @@ func (c *checker) job(i int, j *Job, n int) {
 	if r.Backoff < 0 || r.Max < 0 {
 		c.add("%s: a backoff is negative", at)
 	}
+	if !(r.Jitter >= 0 && r.Jitter <= 1) {
+		c.add("%s: a jitter of %v: use 0 to 1", at, r.Jitter)
+	}
 	if len(j.Limits) > MaxLimits {
 		c.add("%s: it takes %d limits, at most %d are allowed", at, len(j.Limits), MaxLimits)
 	}
@@ -264,6 +267,9 @@ func (c *checker) params(at string, a Action, doc registry.Document) {
 				c.add("%s: the parameter %q is empty", at, p.Name)
 			}
 		}
+	}
+	if a.AnyParams {
+		return
 	}
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		hint := component.DidYouMean(name, slices.Values(known))

@@ -17,10 +17,10 @@ type Job struct {
 	Params registry.Document `json:"params,omitzero"`
 	After  []Dependency      `json:"after,omitempty"`
 
-	Timeout time.Duration `json:"timeout,omitempty"` // of one attempt; 0 takes the action's
-	Expires time.Time     `json:"expires,omitzero"`  // it does not begin after this
-	Retry   Retry         `json:"retry,omitzero"`
-	Limits  []string      `json:"limits,omitempty"` // names of limits that it takes a slot of
+	Timeout Span      `json:"timeout,omitzero"` // of one attempt; 0 takes the action's
+	Expires time.Time `json:"expires,omitzero"` // it does not begin after this
+	Retry   Retry     `json:"retry,omitzero"`
+	Limits  []string  `json:"limits,omitempty"` // names of limits that it takes a slot of
 
 	Urgent     bool        `json:"urgent,omitempty"`      // overtakes waiting jobs of its queue
 	KeepQueued bool        `json:"keep_queued,omitempty"` // an urgent job that supersedes nothing
@@ -52,10 +52,32 @@ func (d Dependency) Accepts(s State) bool {
 
 // Retry says what follows an attempt that failed. The zero Retry is one attempt.
 type Retry struct {
-	Attempts int           `json:"attempts,omitempty"` // 0 and 1 are one attempt
-	Backoff  time.Duration `json:"backoff,omitempty"`  // before the second attempt; doubled for each one more
-	Max      time.Duration `json:"max,omitempty"`      // the longest backoff; 0 is 5 minutes
-	Park     bool          `json:"park,omitempty"`     // park after the last attempt instead of failing
+	Attempts int     `json:"attempts,omitempty"` // that may fail; 0 and 1 are one
+	Backoff  Span    `json:"backoff,omitzero"`   // before the second attempt; doubled for each one more
+	Max      Span    `json:"max,omitzero"`       // the longest backoff; 0 is 5 minutes
+	Jitter   float64 `json:"jitter,omitempty"`   // up to this part of a backoff is added at random, 0 to 1
+	Park     bool    `json:"park,omitempty"`     // park after the last attempt instead of failing
+}
+
+// defaultMaxBackoff is the longest backoff of a job that names none.
+const defaultMaxBackoff = 5 * time.Minute
+
+// Delay is the time between an attempt that failed and the next, after so many
+// that failed. random is from 0 to 1, for the jitter.
+func (r Retry) Delay(failed int, random float64) time.Duration {
+	limit := r.Max.D()
+	if limit <= 0 {
+		limit = defaultMaxBackoff
+	}
+	d := r.Backoff.D()
+	for range failed - 1 {
+		if d >= limit {
+			break
+		}
+		d *= 2
+	}
+	d = min(d, limit)
+	return d + time.Duration(float64(d)*r.Jitter*random)
 }
 
 // Package is a set of jobs submitted as one: all of them or none.
@@ -83,6 +105,16 @@ func (s State) Ended() bool {
 	return s == Succeeded || s == Failed || s == Cancelled || s == Expired
 }
 
+// Attempt is one hand-out of a job.
+type Attempt struct {
+	Number  int         `json:"number"`
+	Token   trail.Token `json:"token"`
+	Worker  string      `json:"worker,omitempty"`
+	Began   time.Time   `json:"began"`
+	Ended   time.Time   `json:"ended,omitzero"`
+	Outcome string      `json:"outcome,omitempty"` // succeeded, failed: …, lost, handed back, cancelled
+}
+
 // Status is a job and what became of it.
 type Status struct {
 	Job
@@ -90,8 +122,12 @@ type Status struct {
 	State   State       `json:"state"`
 	Waiting string      `json:"waiting,omitempty"` // for what, such as "waiting for host:h1"
 	Overdue bool        `json:"overdue,omitempty"` // its attempt outlived its timeout and cannot be taken back
-	Attempt int         `json:"attempt,omitempty"`
+	Attempt int         `json:"attempt,omitempty"` // the last one that was handed out; it only grows
+	Failed  int         `json:"failed,omitempty"`  // attempts that failed, since the last retry by a person
+	Lost    int         `json:"lost,omitempty"`    // attempts that ended without an answer
 	Token   trail.Token `json:"token,omitzero"`
+	Worker  string      `json:"worker,omitempty"` // who has it, if that is a worker outside
+	Until   time.Time   `json:"until,omitzero"`   // when its lease ends, if that is a worker outside
 
 	Percent  int    `json:"percent,omitempty"` // 0 to 100, as the action says
 	Progress string `json:"progress,omitempty"`
@@ -101,9 +137,12 @@ type Status struct {
 	Code   string            `json:"code,omitempty"`  // the error's class, see ErrorCode
 	Cause  string            `json:"cause,omitempty"` // the job whose end ended this one
 
+	Attempts []Attempt `json:"attempts,omitempty"` // the latest ones, oldest first; only from Status, not in lists
+
 	SubmittedAt time.Time `json:"submitted_at"`
 	StartedAt   time.Time `json:"started_at,omitzero"` // of the last attempt
 	EndedAt     time.Time `json:"ended_at,omitzero"`
+	ParkedAt    time.Time `json:"parked_at,omitzero"`
 
 	err error // the action's own error, while the process remembers it
 }

@@ -92,7 +92,11 @@ type Action struct {
 	// Superseded actions lose their sense when an urgent job of their queue
 	// overtakes them, as a start that waits does by a stop: they are cancelled.
 	Superseded bool
-	Run        Handler
+	// AnyParams takes whatever it is given: what it takes is declared elsewhere.
+	AnyParams bool
+	// Remote is an action of workers outside; Run is nil.
+	Remote bool
+	Run    Handler
 }
 
 // ParamType is the JSON type of a parameter.
@@ -135,10 +139,11 @@ type Task interface {
 
 // Deps is what a scheduler is given.
 type Deps struct {
-	Actions map[string]Action // by name; not modified afterwards
-	Data    string            // the data directory
-	Log     *slog.Logger
-	Now     func() time.Time
+	Actions  map[string]Action // by name; not modified afterwards
+	Data     string            // the data directory
+	Log      *slog.Logger
+	Now      func() time.Time
+	LockWait time.Duration // how long to wait for another process that has the store open
 }
 
 // DecodeParams decodes the task's parameters into v.

@@ -329,7 +329,7 @@ func (m *VirtualMachine) Poll(ctx context.Context) (scheduler.Status, error) {
 func (m *VirtualMachine) submit(ctx context.Context, action string, p Params) (scheduler.Status, error) {
 	p.VM = m.id
 	j := Job(action, p)
-	j.Key, j.Timeout, j.Retry, j.Trail = m.options.Key, m.options.Timeout, m.options.Retry, trail.From(ctx)
+	j.Key, j.Timeout, j.Retry, j.Trail = m.options.Key, scheduler.Span(m.options.Timeout), m.options.Retry, trail.From(ctx)
 	if m.options.Reason != "" {
 		j.Trail.Reason = m.options.Reason
 	}

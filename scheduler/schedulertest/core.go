@@ -82,7 +82,7 @@ func orderDependency(b *bench) {
 
 func orderBackoff(b *bench) {
 	j := with(job("a", "q", "flaky"), map[string]int{"until": 2})
-	j.Retry = scheduler.Retry{Attempts: 2, Backoff: time.Hour, Max: 2 * time.Hour}
+	j.Retry = scheduler.Retry{Attempts: 2, Backoff: scheduler.Span(time.Hour), Max: scheduler.Span(2 * time.Hour)}
 	b.submit(j)
 	b.submit(job("b", "q", "ok"))
 	b.submit(job("c", "other", "ok"))
@@ -164,7 +164,7 @@ func endsExpired(b *bench) {
 
 func retry(b *bench) {
 	j := job("a", "q", "fail")
-	j.Retry = scheduler.Retry{Attempts: 4, Backoff: time.Second, Max: 3 * time.Second}
+	j.Retry = scheduler.Retry{Attempts: 4, Backoff: scheduler.Span(time.Second), Max: scheduler.Span(3 * time.Second)}
 	begin := time.Now()
 	b.submit(j)
 	for i, wait := range []time.Duration{time.Second, 2 * time.Second, 3 * time.Second} {
@@ -192,8 +192,8 @@ func retry(b *bench) {
 
 func timeout(b *bench) {
 	j := job("a", "q", "gate")
-	j.Timeout = time.Minute
-	j.Retry = scheduler.Retry{Attempts: 2, Backoff: time.Second}
+	j.Timeout = scheduler.Span(time.Minute)
+	j.Retry = scheduler.Retry{Attempts: 2, Backoff: scheduler.Span(time.Second)}
 	b.submit(j)
 	b.pass(61 * time.Second)
 	b.pass(2 * time.Second)
@@ -205,7 +205,7 @@ func timeout(b *bench) {
 		b.t.Errorf("after the second: %+v", st)
 	}
 	d := job("d", "q", "deaf")
-	d.Timeout = time.Minute
+	d.Timeout = scheduler.Span(time.Minute)
 	b.submit(d)
 	b.submit(job("e", "q", "ok"))
 	b.want("d=running")
@@ -256,7 +256,7 @@ func urgentSupersede(b *bench) {
 	b.want("d=succeeded")
 	// One between two attempts waits too.
 	s := job("s", "q", "start")
-	s.Retry = scheduler.Retry{Attempts: 2, Backoff: time.Hour}
+	s.Retry = scheduler.Retry{Attempts: 2, Backoff: scheduler.Span(time.Hour)}
 	b.submit(s)
 	b.open("s", errBoom)
 	b.want("s=waiting")
@@ -470,7 +470,7 @@ func cancel(b *bench) {
 		b.t.Errorf("cancelling nobody: %v", err)
 	}
 	r := job("r", "q2", "fail")
-	r.Retry = scheduler.Retry{Attempts: 9, Backoff: time.Hour}
+	r.Retry = scheduler.Retry{Attempts: 9, Backoff: scheduler.Span(time.Hour)}
 	b.submit(r)
 	if err := c.Cancel(ctx, "r", ""); err != nil {
 		b.t.Fatal(err)

@@ -4,15 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"runtime/debug"
 	"time"
 
 	"github.com/vagoth/vagoth/scheduler"
 	"github.com/vagoth/vagoth/trail"
 )
-
-// defaultMaxBackoff is the longest backoff of a job that names none.
-const defaultMaxBackoff = 5 * time.Minute
 
 // run makes attempts until the job has ended.
 func (s *Scheduler) run(ctx context.Context, j *job) {
@@ -69,7 +67,7 @@ func (s *Scheduler) attempt(ctx context.Context, j *job) (result any, err error)
 	st.Token = trail.Token{Epoch: s.epoch, Number: s.number}
 	t := &task{s: s, j: j, attempt: st.Attempt, job: st.Job}
 	t.job.Trail.Job, t.job.Trail.Attempt, t.job.Trail.Token = st.ID, st.Attempt, st.Token
-	timeout := st.Timeout
+	timeout := st.Timeout.D()
 	s.mu.Unlock()
 
 	ctx = trail.With(ctx, t.job.Trail)
@@ -146,11 +144,12 @@ func (s *Scheduler) judge(ctx context.Context, j *job, result any, err error) (w
 		s.end(j, scheduler.Cancelled, j.cause)
 		return 0, false
 	}
-	if st.Attempt >= st.Retry.Attempts {
+	st.Failed++
+	if st.Attempt >= st.Retry.Attempts || scheduler.IsFinal(err) {
 		s.end(j, scheduler.Failed, err)
 		return 0, false
 	}
-	wait = backoff(st.Retry, st.Attempt)
+	wait = st.Retry.Delay(st.Attempt, rand.Float64())
 	st.State, st.Overdue = scheduler.Waiting, false
 	st.Error = cut(err.Error(), maxError)
 	st.Waiting = fmt.Sprintf("waiting %s before attempt %d", wait, st.Attempt+1)
@@ -159,19 +158,6 @@ func (s *Scheduler) judge(ctx context.Context, j *job, result any, err error) (w
 	j.pack.slots--
 	j.pack.nudge()
 	return wait, true
-}
-
-// backoff doubles with each attempt.
-func backoff(r scheduler.Retry, attempt int) time.Duration {
-	limit := r.Max
-	if limit <= 0 {
-		limit = defaultMaxBackoff
-	}
-	d := r.Backoff
-	for n := 1; n < attempt && d < limit; n++ {
-		d *= 2
-	}
-	return min(d, limit)
 }
 
 // task is an attempt in the hands of its handler. Once the attempt is over it
