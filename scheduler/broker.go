@@ -44,7 +44,10 @@ type Broker interface {
 	AddLog(ctx context.Context, h Hold, lines ...string) error
 	// Complete ends the attempts of the leases. Each entry stands alone: the
 	// errors are those of the entries, in their order, nil for those that were
-	// taken. What was taken is on disk.
+	// taken. What was taken is on disk. One that was taken already and comes
+	// again, with the same token and content, before a later attempt has begun
+	// changes nothing and is answered with the job as it is: a worker whose
+	// answer was lost may ask again, also after the scheduler was opened again.
 	Complete(ctx context.Context, list ...Completion) ([]Status, []error)
 	// HandBack gives the lease up without an end: the job keeps its place and
 	// is handed out again at once, with a higher attempt that counts for no
