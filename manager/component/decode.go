@@ -266,8 +266,12 @@ func (d *decoder) sections(f *field, at reflect.Value, from string, partial bool
 		d.missing(from, "", 0, fmt.Sprintf("there is no section [%s.NAME]", f.Sections), f.Help)
 	}
 	for i, section := range found {
-		if !IsName(names[i]) {
-			d.report(section.Name, "", section.Line, fmt.Sprintf("%q cannot be a name", short(names[i])), nameRule)
+		valid, rule := IsName, nameRule
+		if f.wide {
+			valid, rule = IsKeyPattern, keyRule
+		}
+		if !valid(names[i]) {
+			d.report(section.Name, "", section.Line, fmt.Sprintf("%q cannot be a name", short(names[i])), rule)
 			continue
 		}
 		put(at, names[i], d.structure(f.nested, section.Name, section.Line, []Section{section}, false))
@@ -284,6 +288,31 @@ func IsName(s string) bool {
 	for i, r := range s {
 		alnum := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
 		if !alnum && (i == 0 || r != '-' && r != '_' && r != '.') {
+			return false
+		}
+	}
+	return true
+}
+
+const (
+	keyRule = "use letters, digits, `-`, `_`, `.`, `:`, `/`, `@` and `+`, at most 100, the first a letter or digit; a `*` at the end matches what follows"
+	// maxKeyPattern leaves room for the first part of a section's name, which a file bounds to 128.
+	maxKeyPattern = 100
+)
+
+// IsKeyPattern says whether s can be the NAME of a section whose field is tagged names:"key": a key as queues and
+// limits are named, or the beginning of such keys followed by `*`. A `*` alone is all of them.
+func IsKeyPattern(s string) bool {
+	if s == "*" {
+		return true
+	}
+	begin, pattern := strings.CutSuffix(s, "*")
+	if begin == "" || len(s) > maxKeyPattern || strings.Contains(begin, "..") || strings.Contains(begin, "//") || !pattern && strings.HasSuffix(begin, "/") {
+		return false
+	}
+	for i, r := range begin {
+		alnum := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		if !alnum && (i == 0 || !strings.ContainsRune("-_.:/@+", r)) {
 			return false
 		}
 	}

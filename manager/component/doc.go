@@ -25,6 +25,8 @@
 //	oneof:"a,b"        the only values allowed
 //	example:"..."      a value for the example file, where a default would stand
 //	sections:"size"    a map[string]S that takes every section [size.NAME], each decoded into one S
+//	names:"key"        beside sections: a NAME may also hold `:`, `/`, `@` and `+`, as queues and limits are named, and
+//	                   end in one `*`, which makes it a pattern: [limit.host:*]; the map's key is NAME as written
 //
 // # Types
 //

@@ -44,6 +44,7 @@ type field struct {
 	index    []int
 	codec    codec         // of the value, element or map value
 	min, max reflect.Value // invalid if there is no bound
+	wide     bool          // of sections: NAME is a key or a pattern of keys
 	element  reflect.Type  // of list and maps
 	nested   *schema       // of sections
 }
@@ -119,9 +120,13 @@ func (s *schema) addSections(sf reflect.StructField, at []int, prefix string, mi
 		}
 		defaults.Set(m.Func.Call([]reflect.Value{reflect.New(element)})[0])
 	}
+	names, named := sf.Tag.Lookup("names")
+	if named && names != "key" {
+		mistake(`has a names tag that is not "key"`)
+	}
 	nested := newSchema(defaults, false)
 	s.fields = append(s.fields, field{
-		shape: sections, index: at, element: element, nested: nested,
+		shape: sections, index: at, element: element, nested: nested, wide: named,
 		Field: Field{
 			Sections: prefix, Type: "sections [" + prefix + ".NAME]", Help: sf.Tag.Get("help"), Fields: nested.describe(),
 			Required: flag(sf, "required", mistake),
@@ -132,6 +137,9 @@ func (s *schema) addSections(sf reflect.StructField, at []int, prefix string, mi
 func (s *schema) addKey(sf reflect.StructField, at []int, key string, mistake func(string)) {
 	if key == "" {
 		mistake("has an empty ini tag")
+	}
+	if _, ok := sf.Tag.Lookup("names"); ok {
+		mistake("has a names tag, which is for sections only")
 	}
 	f := field{index: at, element: sf.Type, Field: Field{
 		Key: key, Help: sf.Tag.Get("help"), Required: flag(sf, "required", mistake), Secret: flag(sf, "secret", mistake),

@@ -20,7 +20,8 @@
 //	key = "  a ; b, \"c\""  ; in quotes everything is the value; \" and \\ are the only escapes
 //	list = a, "b, c", d
 //
-// A name of a key or section is made of letters, digits, `_`, `-` and `.`; upper and lower case differ. Values
+// A name of a key or section is made of letters, digits, `_`, `-` and `.`; upper and lower case differ. Sections of
+// queues and limits are named after them, so that `:`, `/`, `@`, `+` and a `*` at the end occur too. Values
 // end with their line. There is no interpolation, no include, no inheritance between sections. A file has at most
 // 1 MiB, a line 16 KiB.
 //

@@ -217,9 +217,24 @@ func validSection(name string) bool {
 	if name == "" || len(name) > maxName {
 		return false
 	}
-	for part := range strings.SplitSeq(name, ".") {
-		if !validKey(part) {
+	head, rest, more := strings.Cut(name, ".")
+	if !validKey(head) {
+		return false
+	}
+	if !more {
+		return true
+	}
+	// What follows the first dot may be the name of a queue or a limit, or a pattern of them. Whoever takes the
+	// section says whether it may be that here.
+	for part := range strings.SplitSeq(rest, ".") {
+		if part == "" || part[0] == '-' {
 			return false
+		}
+		for _, r := range part {
+			alnum := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+			if !alnum && !strings.ContainsRune("_-:/@+*", r) {
+				return false
+			}
 		}
 	}
 	return true

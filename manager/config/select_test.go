@@ -33,7 +33,7 @@ type (
 		Data   component.Path `ini:"data" help:"stores"`
 		Limits map[string]struct {
 			Slots int `ini:"slots" help:"at once"`
-		} `sections:"limit" help:"limits"`
+		} `sections:"limit" names:"key" help:"limits"`
 	}
 	kind = component.Kind[string, string]
 )
@@ -118,6 +118,7 @@ a libvirt {Endpoints:[c] Prefix: Password:***}
 		{"default kind with keys", "[registry]\nevery = 0\n", "top {Data:/etc/data Limits:map[]}\nregistry memdb {Path: Every:0s}\nprovisioner basic {}\n[]"},
 		{"kind not chosen may lack what is required, and its secret is not read", "[registry.etcd]\nprefix = x\npassword = file:none\n",
 			"top {Data:/etc/data Limits:map[]}\nregistry memdb {Path: Every:1m0s}\nprovisioner basic {}\n[]"},
+		{"patterns", "[limit.host:*]\nslots = 3\n[limit.host:h1.example]\nslots = 4\n", "top {Data:/etc/data Limits:map[host:*:{Slots:3} host:h1.example:{Slots:4}]}\nregistry memdb {Path: Every:1m0s}\nprovisioner basic {}\n[]"},
 		{"sections of a kind not chosen", "[size.s]\ncpu = 1\n", "top {Data:/etc/data Limits:map[]}\nregistry memdb {Path: Every:1m0s}\nprovisioner basic {}\n[]"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -156,6 +157,11 @@ func TestSelectRefuses(t *testing.T) {
 		{"unknown group", "[driver.local]\n", []string{`1: [driver.local] unknown section (did you mean [drivers.local]?)`}},
 		{"group without a name", "[drivers]\nuse = sim\n", []string{`1: [drivers] unknown section (give it a name, as in [drivers.NAME])`}},
 		{"nothing near", "[zzzzzzzzzzz]\n", []string{"1: [zzzzzzzzzzz] unknown section (`vagoth config example` shows the sections)"}},
+		{"pattern in the wrong group", "[drivers.x:*]\nuse = sim\n[size.*]\ncpu = 1\n[limt.host:*]\n[limit.*x]\n", []string{
+			`1: [drivers.x:*] "x:*" cannot be a name`,
+			"3: [size.*] \"*\" cannot be a name (use letters, digits, `-`, `_` and `.`, at most 63, the first a letter or digit)",
+			`5: [limt.host:*] unknown section (did you mean [limit.host:*]?)`,
+			"6: [limit.*x] \"*x\" cannot be a name (use letters, digits, `-`, `_`, `.`, `:`, `/`, `@` and `+`, at most 100, the first a letter or digit; a `*` at the end matches what follows)"}},
 		{"unknown top key", "dat = x\n", []string{`1: unknown key "dat" (did you mean "data"?)`}},
 		{"instance without a kind", "[drivers.x]\npath = y\n", []string{`1: [drivers.x] required key "use" is missing (the kinds are libvirt, sim)`}},
 		{"instance with a problem", "[drivers.x]\nuse = sim\nevery = 30\n[drivers.y]\nuse = sm\n", []string{
