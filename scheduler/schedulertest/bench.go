@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -32,6 +33,8 @@ type bench struct {
 	most    map[string]int // by queue: how many ever ran side by side
 	trails  []trail.Trail
 	leave   sync.WaitGroup
+	idle    context.CancelFunc // ends the scheduler's own workers
+	runErr  error              // what they answered
 }
 
 // inBubble runs fn with a fresh scheduler in fake time, and closes it.
@@ -47,14 +50,40 @@ func inBubble(t *testing.T, open Open, fn func(b *bench)) {
 func newBench(t *testing.T, open Open) *bench {
 	b := &bench{t: t, gates: map[string]chan error{}, running: map[string]int{}, most: map[string]int{}}
 	b.s = open(t, scheduler.Deps{Actions: b.actions(), Data: t.TempDir()})
+	b.work(scheduler.RunOptions{})
 	return b
+}
+
+// work starts the scheduler's own workers, if it has some.
+func (b *bench) work(o scheduler.RunOptions) {
+	r, ok := b.s.(scheduler.Runner)
+	if !ok {
+		b.idle = func() {}
+		return
+	}
+	ctx, idle := context.WithCancel(context.Background())
+	gone := make(chan struct{})
+	b.leave.Go(func() {
+		defer close(gone)
+		if err := r.Run(ctx, o); err != nil && !errors.Is(err, scheduler.ErrClosed) && !errors.Is(err, context.Canceled) {
+			b.runErr = err
+		}
+	})
+	b.idle = func() {
+		idle()
+		<-gone
+	}
 }
 
 func (b *bench) close() {
 	if err := b.s.Close(); err != nil {
 		b.t.Errorf("cannot close: %v", err)
 	}
+	b.idle()
 	b.leave.Wait()
+	if b.runErr != nil {
+		b.t.Errorf("its workers ended with %v", b.runErr)
+	}
 }
 
 // actions are what the suite's jobs can do.
@@ -94,6 +123,11 @@ func (b *bench) actions() map[string]scheduler.Action {
 			}
 			return nil, nil
 		})
+	add(scheduler.Action{Name: "final"}, func(context.Context, scheduler.Task) (any, error) {
+		return nil, fmt.Errorf("no more: %w", &scheduler.FinalError{Err: errBoom})
+	})
+	add(scheduler.Action{Name: "takes", Params: []scheduler.Param{{Name: "first", Type: scheduler.Array}, {Name: "then", Type: scheduler.Array}}}, b.takes)
+	all["far"] = scheduler.Action{Name: "far", Remote: true, Params: []scheduler.Param{{Name: "n", Type: scheduler.Integer}}}
 	add(scheduler.Action{Name: "deaf"}, func(_ context.Context, t scheduler.Task) (any, error) { return nil, <-b.gate(t.Job().ID) })
 	add(scheduler.Action{Name: "talk"}, func(_ context.Context, t scheduler.Task) (any, error) {
 		t.Progress(150, "nearly")
@@ -119,6 +153,29 @@ func (b *bench) actions() map[string]scheduler.Action {
 			return nil, errors.Join(err, st.Err())
 		})
 	return all
+}
+
+// takes takes limits, waits at its gate, takes others and waits again.
+func (b *bench) takes(ctx context.Context, t scheduler.Task) (any, error) {
+	var p struct{ First, Then []string }
+	if err := scheduler.DecodeParams(t, &p); err != nil {
+		return nil, err
+	}
+	for _, names := range [][]string{p.First, p.Then} {
+		if err := scheduler.TakeLimits(ctx, t, names...); err != nil {
+			return nil, fmt.Errorf("cannot take %v: %w", names, err)
+		}
+		t.Log("has " + strings.Join(names, " "))
+		select {
+		case err := <-b.gate(t.Job().ID):
+			if err != nil {
+				return nil, err
+			}
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	return nil, nil
 }
 
 // enter notes that an attempt runs, until what it returns is called.

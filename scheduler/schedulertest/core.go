@@ -29,6 +29,8 @@ func Core(t *testing.T, open Open) {
 		{"ends/accept", endsAccept},
 		{"ends/expired", endsExpired},
 		{"retry", retry},
+		{"retry/jitter", retryJitter},
+		{"retry/final", retryFinal},
 		{"timeout", timeout},
 		{"urgent", urgent},
 		{"urgent/supersede", urgentSupersede},
@@ -40,6 +42,7 @@ func Core(t *testing.T, open Open) {
 		{"listed", listed},
 		{"cancel", cancel},
 		{"close", closes},
+		{"optional", optional},
 	} {
 		t.Run(c.name, func(t *testing.T) { inBubble(t, open, c.fn) })
 	}
@@ -187,6 +190,41 @@ func retry(b *bench) {
 		if i < 4 && tr.Attempt != i+1 {
 			b.t.Errorf("attempt %d is called %d", i+1, tr.Attempt)
 		}
+	}
+}
+
+func retryJitter(b *bench) {
+	const n = 12
+	j := make([]scheduler.Job, n)
+	for i, id := range ids("j", n) {
+		j[i] = with(job(id, id, "flaky"), map[string]int{"until": 2})
+		j[i].Retry = scheduler.Retry{Attempts: 2, Backoff: scheduler.Span(100 * time.Second), Jitter: 0.5}
+	}
+	b.submit(j...)
+	for _, j := range j {
+		b.want(j.ID + "=waiting")
+	}
+	b.pass(100*time.Second - time.Millisecond)
+	for _, j := range j {
+		b.want(j.ID + "=waiting") // a backoff is never shortened
+	}
+	b.pass(50*time.Second + 2*time.Millisecond)
+	at := map[time.Time]bool{}
+	for _, j := range j {
+		b.want(j.ID + "=succeeded")
+		at[b.status(j.ID).StartedAt] = true
+	}
+	if len(at) < n/2 {
+		b.t.Errorf("%d jobs began again at only %d moments", n, len(at))
+	}
+}
+
+func retryFinal(b *bench) {
+	j := job("a", "q", "final")
+	j.Retry = scheduler.Retry{Attempts: 5, Backoff: scheduler.Span(time.Second)}
+	b.submit(j)
+	if st := b.status("a"); st.State != scheduler.Failed || st.Attempt != 1 || st.Failed != 1 || st.Error != "no more: boom" {
+		b.t.Errorf("after an error that is final: %+v", st)
 	}
 }
 
@@ -505,4 +543,42 @@ func closes(b *bench) {
 	if _, err := b.s.Submit(context.Background(), scheduler.Package{Jobs: []scheduler.Job{job("x", "q", "ok")}}); !errors.Is(err, scheduler.ErrClosed) {
 		b.t.Errorf("a submission after Close: %v", err)
 	}
+}
+
+// optional checks that what a scheduler takes it can also bring to an end.
+func optional(b *bench) {
+	ctx := context.Background()
+	taken := func(what string, change func(j *scheduler.Job)) bool {
+		j := job(what, what, "ok")
+		change(&j)
+		_, err := b.s.Submit(ctx, scheduler.Package{Jobs: []scheduler.Job{j}})
+		if err != nil && !errors.Is(err, scheduler.ErrUnsupported) {
+			b.t.Errorf("%s: %v, want ErrUnsupported or none", what, err)
+		}
+		if _, there := b.s.Status(ctx, what); (there == nil) != (err == nil) {
+			b.t.Errorf("%s: submitting it says %v, asking for it %v", what, err, there)
+		}
+		return err == nil
+	}
+	if taken("park", func(j *scheduler.Job) { j.Retry.Park = true }) {
+		if _, ok := b.s.(scheduler.Operator); !ok {
+			b.t.Error("it parks jobs, and nobody can retry, skip or end them")
+		}
+	}
+	if taken("limits", func(j *scheduler.Job) { j.Limits = []string{scheduler.HostLimit("h1")} }) {
+		if _, ok := b.s.(scheduler.QueueInspector); !ok {
+			b.t.Error("it has limits, and nobody can look at them")
+		}
+	}
+	if taken("remote", func(j *scheduler.Job) { j.Action = "far" }) {
+		if _, ok := b.s.(scheduler.Broker); !ok {
+			b.t.Error("it takes jobs of workers outside, and they cannot get them")
+		}
+	}
+	// TakeLimits works under every scheduler.
+	b.submit(with(job("t", "q", "takes"), map[string]any{"first": []string{"host:h1"}, "then": []string{"host:h2"}}))
+	b.want("t=running")
+	b.open("t", nil)
+	b.open("t", nil)
+	b.want("t=succeeded")
 }

@@ -107,6 +107,9 @@ func (s *Scheduler) refuse(p scheduler.Package) error {
 		if j.Retry.Park {
 			return fmt.Errorf("%w: job %d (%s) is to be parked: with `use = sync` nobody is there to look after it later", scheduler.ErrUnsupported, i, j.Action)
 		}
+		if s.actions[j.Action].Remote {
+			return fmt.Errorf("%w: job %d (%s) is for a worker outside: `use = sync` has none", scheduler.ErrUnsupported, i, j.Action)
+		}
 		if len(j.Limits) > 0 {
 			return fmt.Errorf("%w: job %d (%s) takes a slot of the limit %s: `use = sync` has none", scheduler.ErrUnsupported, i, j.Action, j.Limits[0])
 		}
