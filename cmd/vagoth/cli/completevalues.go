@@ -1,0 +1,264 @@
+package cli
+
+import (
+	"context"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vagoth/vagoth/api"
+	"github.com/vagoth/vagoth/manager"
+	"github.com/vagoth/vagoth/manager/component"
+	"github.com/vagoth/vagoth/manager/config"
+	"github.com/vagoth/vagoth/registry"
+	"github.com/vagoth/vagoth/virt"
+)
+
+// ask runs fn with a client, if there is a cluster and nobody else has it.
+func (c *completion) ask(fn func(client *api.Client)) {
+	if c.ctx.Err() != nil || !c.storeThere() {
+		return
+	}
+	_ = c.app.once(c.ctx, func(_ context.Context, client *api.Client) error {
+		fn(client)
+		return nil
+	})
+}
+
+// storeThere reports whether opening would make nothing new. A registry that
+// keeps files has a path, which is `registry` in the data directory where the
+// file is silent.
+func (c *completion) storeThere() bool {
+	f := c.file()
+	if f == nil {
+		return false
+	}
+	s, err := manager.Read(f, c.app.menu)
+	if err != nil || !fileExists(s.Data) {
+		return false
+	}
+	kind := s.Choices[slices.IndexFunc(s.Choices, func(c manager.Chosen) bool { return c.Section == "registry" })].Kind
+	if !slices.ContainsFunc(c.app.menu.Registry[kind].Fields(), func(f component.Field) bool { return f.Key == "path" }) {
+		return true
+	}
+	dir := ""
+	for _, e := range slices.Concat(f.Entries("registry"), f.Entries("registry."+kind)) {
+		if e.Key == "path" {
+			dir = e.Value
+		}
+	}
+	switch {
+	case dir == "":
+		dir = filepath.Join(s.Data, "registry")
+	case !filepath.IsAbs(dir):
+		dir = filepath.Join(f.Dir(), dir)
+	}
+	list, err := os.ReadDir(dir)
+	return err == nil && len(list) > 0
+}
+
+// file is the configuration, or nil. That it is wrong elsewhere does not matter.
+func (c *completion) file() *config.File {
+	if info, err := os.Stat(c.app.config); err != nil || !info.Mode().IsRegular() {
+		return nil
+	}
+	f, err := config.Load(c.app.config)
+	if err != nil {
+		return nil
+	}
+	return f
+}
+
+// each goes through the nodes that match q until fn has enough.
+func (c *completion) each(q registry.Query, fn func(it api.Item) bool) {
+	c.ask(func(client *api.Client) {
+		for it, err := range client.Nodes(c.ctx, q) {
+			if err != nil || !fn(it) {
+				return
+			}
+		}
+	})
+}
+
+// own looks at the node that is named first.
+func (c *completion) own(fn func(n *registry.Node)) {
+	if len(c.args) == 0 {
+		return
+	}
+	c.ask(func(client *api.Client) {
+		if it, err := client.Node(c.ctx, c.args[0]); err == nil {
+			fn(it.Node)
+		}
+	})
+}
+
+func (c *completion) nodes() {
+	q := registry.Query{Type: c.typ}
+	if c.prefix != "" {
+		q.Name = c.prefix + "*" // a pattern in the prefix finds nothing that add takes
+	}
+	c.each(q, func(it api.Item) bool {
+		description := stateText(it)
+		if c.typ == "" {
+			description = it.Node.Type() + ", " + description
+		}
+		return c.add(description, it.Node.Name())
+	})
+}
+
+// actedOn are the nodes that the action before them takes.
+func (c *completion) actedOn() {
+	if c.typ == "" && strings.HasPrefix(c.args[0], "vm_") {
+		c.typ = vmOnly
+	}
+	c.nodes()
+}
+
+func (c *completion) tenants() {
+	c.each(registry.Query{Type: c.typ}, func(it api.Item) bool { return c.add("", it.Node.Tenant()) })
+}
+
+func (c *completion) keys() {
+	c.each(registry.Query{Type: c.typ}, func(it api.Item) bool { return c.add(it.Node.Name(), it.Node.Keys()...) })
+}
+
+// tags are KEY where it stands bare and KEY= where it has a value; after that,
+// the values.
+func (c *completion) tags() {
+	key, _, valued := strings.Cut(c.prefix, "=")
+	q := registry.Query{Type: c.typ}
+	if valued {
+		q.Tags = map[string]*string{key: nil}
+	} else {
+		c.directive |= cobra.ShellCompDirectiveNoSpace
+	}
+	c.each(q, func(it api.Item) bool {
+		for k, v := range it.Node.Tags() {
+			switch {
+			case valued && v != "":
+				k += "=" + v
+			case v != "":
+				k += "="
+			}
+			if !c.add("", k) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// states are those of VMs and hypervisors, or what the nodes of another type have.
+func (c *completion) states() {
+	vm := []virt.State{virt.Running, virt.Paused, virt.Stopped, virt.Crashed, virt.New, virt.Defined, virt.Unknown, virt.Missing}
+	host := []virt.HostState{virt.Up, virt.Unreachable, virt.Down}
+	for _, s := range vm {
+		if c.typ == "" || c.typ == vmOnly {
+			c.add("", string(s))
+		}
+	}
+	for _, s := range host {
+		if c.typ == "" || c.typ == virt.TypeHypervisor {
+			c.add("", string(s))
+		}
+	}
+	if c.typ != "" && c.typ != vmOnly && c.typ != virt.TypeHypervisor {
+		c.each(registry.Query{Type: c.typ}, func(it api.Item) bool { return c.add("", it.Node.State()) })
+	}
+}
+
+func (c *completion) blobs() {
+	c.own(func(n *registry.Node) {
+		for _, b := range n.Blobs() {
+			c.add("", b.Key)
+		}
+	})
+}
+
+func (c *completion) ownTags() {
+	c.own(func(n *registry.Node) { c.add("", slices.Sorted(maps.Keys(n.Tags()))...) })
+}
+
+func (c *completion) ownKeys() {
+	c.own(func(n *registry.Node) { c.add("", n.Keys()...) })
+}
+
+func (c *completion) ownMetadata() {
+	c.own(func(n *registry.Node) {
+		if m, err := n.Metadata().Map(); err == nil {
+			c.add("", slices.Sorted(maps.Keys(m))...)
+		}
+	})
+}
+
+// entries are the keys of a section, beside what the menu has.
+func (c *completion) entries(section string) (names []string) {
+	if f := c.file(); f != nil {
+		for _, e := range f.Entries(section) {
+			names = append(names, e.Key)
+		}
+	}
+	return names
+}
+
+// named are the NAMEs of the sections [prefix.NAME].
+func (c *completion) named(prefix string) (names []string) {
+	if f := c.file(); f != nil {
+		names, _ = component.Named(f.Sections(), prefix)
+	}
+	return names
+}
+
+func (c *completion) types() {
+	c.add("", slices.Sorted(maps.Keys(c.app.menu.Types))...)
+	c.add("", c.entries("node_types")...)
+}
+
+func (c *completion) drivers() { c.add("", c.named("drivers")...) }
+
+func (c *completion) actions() {
+	if c.app.menu.Actions != nil {
+		builtin := c.app.menu.Actions(nil)
+		for _, name := range slices.Sorted(maps.Keys(builtin)) {
+			c.add(builtin[name].Help, name)
+		}
+	}
+	c.add("", c.entries("actions")...)
+}
+
+func (c *completion) components() {
+	for _, e := range c.app.menu.Entries() {
+		c.add(e.Help(), e.Name)
+		c.add("", e.Contract)
+	}
+}
+
+// pairs are the keys of a definition, and where it is known what they can be,
+// the values.
+func (c *completion) pairs() {
+	c.directive |= cobra.ShellCompDirectiveNoSpace
+	for _, k := range []string{"template", "size"} {
+		for _, name := range c.named(k) {
+			if strings.HasPrefix(c.prefix, k+"=") {
+				c.directive &^= cobra.ShellCompDirectiveNoSpace
+				c.add("", k+"="+name)
+			} else if !c.given(k) {
+				c.add("", k+"=")
+			}
+		}
+	}
+	for _, k := range []string{"cpu", "memory", "disk", "image", "kernel", "initrd", "cmdline", "network"} {
+		if k == "disk" || k == "network" || !c.given(k) {
+			c.add("", k+"=")
+		}
+	}
+}
+
+// given reports whether an argument before sets the key.
+func (c *completion) given(key string) bool {
+	return slices.ContainsFunc(c.args, func(arg string) bool { return strings.HasPrefix(arg, key+"=") })
+}
