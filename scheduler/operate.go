@@ -176,6 +176,9 @@ type Watcher interface {
 	// with ErrCompacted when changes after the cursor are gone, as they are
 	// when the reader is too slow, and when the scheduler was opened again.
 	Watch(ctx context.Context, cursor string, f Filter) iter.Seq2[Event, error]
+	// Cursor is the place behind the last change so far: Watch from there yields
+	// what follows. It lets a reader resume who has seen no change yet.
+	Cursor(ctx context.Context) (string, error)
 }
 
 // Event is a change of a job.
