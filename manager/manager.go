@@ -37,6 +37,8 @@ type Manager struct {
 
 	mu      sync.Mutex
 	closers []closer // in the order of opening
+
+	reloaded *Settings // what the scheduler works by, if that is not Settings
 }
 
 type closer struct {
@@ -49,6 +51,12 @@ type Options struct {
 	Log      *slog.Logger     // nil discards
 	Now      func() time.Time // nil is the machine's clock
 	LockWait time.Duration    // how long to wait for another process to release the data directory
+
+	// Work runs the jobs that are submitted through the Manager, and no others,
+	// until Close, which waits for those that run: for a script or a command
+	// where no daemon is. It means nothing to a scheduler that runs jobs in
+	// their caller.
+	Work bool
 }
 
 func (o Options) withDefaults() Options {
@@ -88,6 +96,9 @@ func Open(ctx context.Context, s *Settings, o Options) (*Manager, error) {
 		return nil, errors.Join(fmt.Errorf("cannot open monitor %s: %w", s.monitor.Kind, err), m.Close())
 	}
 	m.opened("monitor", m.Monitor.Close)
+	if o.Work {
+		m.work(ctx)
+	}
 	return m, nil
 }
 
@@ -131,7 +142,7 @@ func (m *Manager) open(ctx context.Context, o Options) (err error) {
 	}
 
 	m.Actions = s.actions(m)
-	if m.Scheduler, err = s.scheduler.Open(ctx, scheduler.Deps{Actions: m.Actions, Data: s.Data, Log: o.Log, Now: o.Now}); err != nil {
+	if m.Scheduler, err = s.scheduler.Open(ctx, scheduler.Deps{Actions: m.Actions, Data: s.Data, Log: o.Log, Now: o.Now, LockWait: o.LockWait}); err != nil {
 		return fmt.Errorf("cannot open scheduler %s: %w", s.scheduler.Kind, err)
 	}
 	m.opened("scheduler", m.Scheduler.Close)

@@ -65,6 +65,9 @@ func TestOpenAndClose(t *testing.T) {
 	if !ok || rd.LockWait != time.Minute || rd.Data != s.Data || !rd.Now().Equal(now()) || rd.Log == nil {
 		t.Errorf("the registry was given %+v", rd)
 	}
+	if sd, ok := l.deps["scheduler"].(scheduler.Deps); !ok || sd.LockWait != time.Minute || sd.Data != s.Data || len(sd.Actions) == 0 {
+		t.Errorf("the scheduler was given %+v", sd)
+	}
 	md, ok := l.deps["monitor"].(monitor.Deps)
 	if !ok || md.Cluster != virt.Cluster(m) || md.Jobs == nil {
 		t.Errorf("the monitor was given %+v", md)

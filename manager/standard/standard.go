@@ -55,7 +55,8 @@ func Menu() manager.Menu {
 	}
 }
 
-// Open opens the cluster of the ini file with the standard menu.
+// Open opens the cluster of the ini file with the standard menu, and runs what is
+// submitted through it until Close: what a script needs where no daemon runs.
 func Open(ctx context.Context, path string) (*manager.Manager, error) {
-	return manager.Load(ctx, path, Menu(), manager.Options{})
+	return manager.Load(ctx, path, Menu(), manager.Options{Work: true})
 }
