@@ -32,6 +32,7 @@ type Settings struct {
 	File    string
 	Data    string // the data directory
 	Choices []Chosen
+	Daemon  Daemon // of [serve]
 
 	registry    config.Choice[registry.Deps, registry.Registry]
 	scheduler   config.Choice[scheduler.Deps, scheduler.Scheduler]
@@ -43,6 +44,7 @@ type Settings struct {
 	commands    map[string]scheduler.Action // actions that replace or add to the menu's
 	aliases     map[string]string           // action to built-in
 	builtin     func(virt.Cluster) map[string]scheduler.Action
+	text        map[[2]string]string // the file as it stands, by section and key
 }
 
 // Chosen is one decision of the file.
@@ -69,6 +71,7 @@ func Read(f *config.File, menu Menu) (*Settings, error) {
 	if !filepath.IsAbs(s.Data) {
 		s.Data = filepath.Join(f.Dir(), s.Data)
 	}
+	s.readDaemon(f)
 	s.readTypes(f, menu)
 	s.readActions(f, menu, top.CommandTimeout)
 	if err := f.Err(); err != nil {

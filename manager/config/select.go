@@ -17,6 +17,7 @@ type Choice[D, T any] struct {
 	Section string                 // that chose it
 	Line    int                    // of `use` or of the header; 0 if the file does not mention it
 	Open    component.Opener[D, T] // nil if the file has a problem with it
+	Reload  component.Changer[T]   // for one that is open already; only from Select, nil as Open is
 }
 
 // Instance is one of any number of named components, such as [drivers.local].
@@ -56,6 +57,9 @@ func Select[D, T any](f *File, contract, defaultKind string, menu map[string]com
 		}
 		f.Report(problems...)
 		choice.Open = open
+		if len(problems) == 0 {
+			choice.Reload, _ = menu[choice.Kind].DecodeReload(src)
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(menu)) {
 		if !ok || name != choice.Kind {
