@@ -19,7 +19,7 @@
 //	Down/Answers             a host confirmed to be down that answers is up, and that is reported
 //	Missing/AfterSeveral     a VM missing from several complete listings is missing, and back when it is seen
 //	Missing/Partial          a partial listing proves nothing
-//	Missing/Job              a VM with a job in flight is not missing
+//	Missing/Job              a VM with a job in flight is not missing; a parked one is not in flight; only its queue is asked for
 //	Missing/Revision         a VM that was changed meanwhile is counted anew
 //	Twice/Alarm              a VM on a second host is an alarm, cleared when it is so no more; nothing is stopped
 //	Twice/Remembered         the last listing of a host that cannot be asked counts

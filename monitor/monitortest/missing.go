@@ -79,6 +79,14 @@ func missingJob(w *world) {
 		w.poll()
 		w.is(id, string(virt.Missing))
 	}
+	// A parked job does nothing until a person says so.
+	w.hosts("h-parked")
+	w.vm("parked", "h-parked")
+	w.jobs.set("parked", scheduler.Parked)
+	for range w.opts.MissingAfter {
+		w.poll()
+	}
+	w.is("parked", string(virt.Missing))
 }
 
 func missingRevision(w *world) {

@@ -52,7 +52,7 @@ var _ virt.Cluster = (*world)(nil)
 
 func newWorld(t *testing.T, open Open, change func(*Options)) *world {
 	t.Helper()
-	w := &world{T: t, open: open, opts: defaults(), jobs: &jobs{queues: map[string]scheduler.State{}}}
+	w := &world{T: t, open: open, opts: defaults(), jobs: &jobs{t: t, queues: map[string]scheduler.State{}}}
 	if change != nil {
 		change(&w.opts)
 	}
@@ -267,8 +267,10 @@ func (w *world) onlyAsked() {
 	}
 }
 
-// jobs is a scheduler's Inspector with a job on each of its queues.
+// jobs is a scheduler's Inspector with a job on each of its queues. It stands for
+// one with a million jobs, so that a question about all of them is a failure.
 type jobs struct {
+	t      *testing.T
 	mu     sync.Mutex
 	queues map[string]scheduler.State
 }
@@ -284,6 +286,9 @@ func (j *jobs) set(queue string, s scheduler.State) {
 }
 
 func (j *jobs) List(_ context.Context, f scheduler.Filter) iter.Seq2[scheduler.Status, error] {
+	if f.Queue == "" || f.Limit != 1 || len(f.States) == 0 {
+		j.t.Errorf("the monitor asked the scheduler for %+v: it is to ask for one job that has not ended, of one queue", f)
+	}
 	return func(yield func(scheduler.Status, error) bool) {
 		j.mu.Lock()
 		defer j.mu.Unlock()

@@ -293,8 +293,10 @@ func (r *round) remember(v *visit, mem *memory, before registry.Reader, children
 	}
 }
 
-// inFlight reports whether a job may be about to change the VM. Where that cannot
-// be told there may be one.
+// inFlight reports whether a job may be about to change the VM: one that runs,
+// here or in the hands of a worker outside, or that can begin without a person's
+// doing, whatever it waits for. A parked one cannot. Where that cannot be told
+// there may be one. It asks for the VM's queue alone, and for one job of it.
 func (m *Monitor) inFlight(ctx context.Context, vm string) bool {
 	if m.deps.Jobs == nil {
 		return false
