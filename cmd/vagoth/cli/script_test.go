@@ -44,6 +44,11 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: false,
 		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "waitfor": waitfor},
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") == "1",
+		Setup: func(e *testscript.Env) error {
+			// A program built with -race sleeps a second before it exits.
+			e.Setenv("GORACE", "atexit_sleep_ms=10")
+			return nil
+		},
 	})
 }
 
