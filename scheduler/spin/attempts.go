@@ -60,6 +60,7 @@ func (a *attempts) add(ctx context.Context, h scheduler.Hold) uuid.UUID {
 	a.mu.Lock()
 	a.put(id, h)
 	old, ok := a.overdue()
+	a.compact()
 	a.mu.Unlock()
 	if ok {
 		a.check(ctx, old)
@@ -87,11 +88,23 @@ func (a *attempts) overdue() (due, bool) {
 			return d, true
 		}
 	}
-	if a.first > 1024 && a.first > len(a.queue)/2 {
-		a.queue = append(a.queue[:0], a.queue[a.first:]...)
-		a.first = 0
-	}
 	return due{}, false
+}
+
+// compact drops what was completed from the queue once that is most of it: a
+// long command at its head keeps the others from falling out. It is for the
+// holder of mu.
+func (a *attempts) compact() {
+	if len(a.queue) < 1024+2*len(a.known) {
+		return
+	}
+	kept := a.queue[:0]
+	for _, d := range a.queue[a.first:] {
+		if _, open := a.known[d.id]; open {
+			kept = append(kept, d)
+		}
+	}
+	a.queue, a.first = kept, 0
 }
 
 // check forgets an attempt that is over, and keeps one that is not: its lease
