@@ -6,30 +6,37 @@ import (
 	gomemdb "github.com/hashicorp/go-memdb"
 )
 
-// prepared writes a layer over base into a transaction of the tables, which
-// nobody sees until it is committed. There is one at a time.
-func prepared(db *gomemdb.MemDB, base *state, l *layer) *gomemdb.Txn {
+// successor is what follows a state: a transaction of the tables, which nobody
+// sees until it is committed, and what finds nodes in it.
+type successor struct {
+	txn  *gomemdb.Txn
+	find finder
+}
+
+// prepared writes a layer over base. There is one successor at a time.
+func prepared(db *gomemdb.MemDB, base *state, l *layer) successor {
 	txn := db.Txn(true)
 	must := func(err error) {
 		if err != nil {
 			panic(fmt.Sprintf("memdb: %v", err)) // a misspelt table: the indexers cannot fail
 		}
 	}
+	x := newEdits(base.find)
 	// A reference can go from one node to another. Whoever gives one up leaves
 	// first, or it would take the entry of the one that comes.
 	for _, e := range l.nodes {
-		if e.before != nil && (e.after == nil || givesUp(e)) {
+		x.release(e)
+	}
+	for _, e := range l.nodes {
+		x.claim(e)
+		x.list(e)
+		switch {
+		case e.after != nil:
+			must(txn.Insert(nodesTable, e.after))
+		case e.before != nil:
 			must(txn.Delete(nodesTable, e.before))
 		}
 	}
-	p := postings{base: base, edit: new(edit), changed: make(map[attr]*posting, 4*len(l.nodes))}
-	for _, e := range l.nodes {
-		p.change(e)
-		if e.after != nil {
-			must(txn.Insert(nodesTable, e.after))
-		}
-	}
-	must(p.write(txn))
 	for parent, rev := range l.edges {
 		switch {
 		case rev > 0:
@@ -41,64 +48,108 @@ func prepared(db *gomemdb.MemDB, base *state, l *layer) *gomemdb.Txn {
 	for key, data := range l.blobs {
 		if data != nil {
 			must(txn.Insert(blobsTable, &blobRow{key, data}))
-		} else if _, ok := first[*blobRow](base.txn, blobsTable, "id", key); ok {
+		} else if _, ok := first[*blobRow](base.txn, blobsTable, key); ok {
 			must(txn.Delete(blobsTable, &blobRow{key: key}))
 		}
 	}
-	return txn
+	return successor{txn: txn, find: x.done()}
 }
 
-// givesUp reports whether the node no longer holds a reference that it held.
-func givesUp(e entry) (yes bool) {
-	refs(e.before, func(ref string) { yes = yes || !holds(e.after, ref) })
-	return yes
-}
-
-// postings gathers what a batch changes in the postings.
-type postings struct {
-	base    *state
+// edits changes a finder for one batch. release and claim may run beside list.
+type edits struct {
 	edit    *edit
-	changed map[attr]*posting
+	find    finder
+	changed []*posting
 }
 
-func (p *postings) get(a attr) *posting {
-	if t, ok := p.changed[a]; ok {
-		return t
-	}
-	t := new(posting)
-	if base := p.base.posting(a); base != nil {
-		*t = *base
-	}
-	p.changed[a] = t
-	return t
+func newEdits(find finder) *edits {
+	e := new(edit)
+	find.keys, find.names = find.keys.next(e), find.names.next(e)
+	return &edits{edit: e, find: find}
 }
 
-// write puts the changed postings into the tables.
-func (p *postings) write(txn *gomemdb.Txn) error {
-	for a, posting := range p.changed {
-		row := &postingRow{key: a.row(), posting: *posting}
-		if posting.n > 0 {
-			if err := txn.Insert(postingsTable, row); err != nil {
-				return err
-			}
-		} else if p.base.posting(a) != nil {
-			if err := txn.Delete(postingsTable, row); err != nil {
-				return err
-			}
+// release takes out the references that a node gives up.
+func (x *edits) release(e entry) {
+	if e.before == nil {
+		return
+	}
+	refs(e.before, func(r string) {
+		if e.after == nil || !holds(e.after, r) {
+			x.find.refs.remove(x.edit, r)
+		}
+	})
+	for i := range e.before.NumKeys() {
+		if k := e.before.KeyAt(i); e.after == nil || !e.after.HasKey(k) {
+			x.find.keys.remove(owned{k, e.before.ID()})
 		}
 	}
-	return nil
+	if name := e.before.Name(); name != e.before.ID() && (e.after == nil || e.after.Name() != name) {
+		x.find.names.remove(owned{name, e.before.ID()})
+	}
 }
 
-func (p *postings) change(e entry) {
+// claim puts in the references of a node as it is now.
+func (x *edits) claim(e entry) {
+	if e.after == nil {
+		return
+	}
+	refs(e.after, func(r string) { x.find.refs.set(x.edit, ref{r, e.after}) })
+	for i := range e.after.NumKeys() {
+		if k := e.after.KeyAt(i); e.before == nil || !e.before.HasKey(k) {
+			x.find.keys.set(owned{k, e.after.ID()}, true)
+		}
+	}
+	if name := e.after.Name(); name != e.after.ID() && (e.before == nil || e.before.Name() != name) {
+		x.find.names.set(owned{name, e.after.ID()}, true)
+	}
+}
+
+// list puts the node where it belongs, and takes it out where it no longer does.
+func (x *edits) list(e entry) {
 	if e.before != nil {
 		attrs(e.before, func(a attr) {
 			if e.after == nil || !a.of(e.after) {
-				p.get(a).remove(p.edit, e.before.ID())
+				x.posting(a).remove(e.before)
 			}
 		})
 	}
 	if e.after != nil {
-		attrs(e.after, func(a attr) { p.get(a).set(p.edit, e.after) })
+		attrs(e.after, func(a attr) { x.posting(a).set(e.after, e.before == nil || !a.of(e.before)) })
+	}
+}
+
+// posting returns a's posting to be changed.
+func (x *edits) posting(a attr) *posting {
+	was, ok := x.find.lists.get(a)
+	if ok && was.edit == x.edit {
+		return was
+	}
+	p := &posting{attr: a}
+	if ok {
+		p.follow(&was.sorted, x.edit)
+	} else {
+		p.follow(nil, x.edit)
+	}
+	x.find.lists.set(x.edit, p)
+	x.changed = append(x.changed, p)
+	return p
+}
+
+// done returns the finder as it is now.
+func (x *edits) done() finder {
+	for _, p := range x.changed {
+		if p.n == 0 {
+			x.find.lists.remove(x.edit, p.attr)
+		}
+	}
+	return x.find
+}
+
+// settle leaves no changes for later.
+func (x *edits) settle() {
+	x.find.keys.settle()
+	x.find.names.settle()
+	for _, p := range x.changed {
+		p.settle()
 	}
 }

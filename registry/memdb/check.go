@@ -33,14 +33,32 @@ func Check(ctx context.Context, dir string, wait time.Duration) (registry.Audite
 // audit looks whether the postings, edge revisions and blobs fit the nodes.
 func (s *state) audit() (problems []string) {
 	found := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
-	entries := 0
+	entries, named, keys, names := 0, 0, 0, 0
 	each(s, nodesTable, func(n *registry.Node) {
 		attrs(n, func(a attr) {
 			entries++
-			if s.posting(a).get(n.ID()) != n {
-				found("node %s is not listed under %q", n.ID(), a.row())
+			if listed, _ := s.posting(a).get(n.ID()); listed != n {
+				found("node %s is not listed under %q", n.ID(), a)
 			}
 		})
+		refs(n, func(ref string) {
+			named++
+			if s.owner(ref) != n {
+				found("node %s is not found as %q", n.ID(), ref)
+			}
+		})
+		for i := range n.NumKeys() {
+			keys++
+			if o, _ := s.find.keys.get(n.KeyAt(i)); o.id != n.ID() {
+				found("key %q is not listed as node %s's", n.KeyAt(i), n.ID())
+			}
+		}
+		if n.Name() != n.ID() {
+			names++
+			if o, _ := s.find.names.get(n.Name()); o.id != n.ID() {
+				found("name %q is not listed as node %s's", n.Name(), n.ID())
+			}
+		}
 		for _, b := range n.Blobs() {
 			if data, ok := s.blob(n.ID(), b.Key); !ok || len(data) != b.Size || sumOf(data) != b.SHA256 {
 				found("the blob %s of node %s is not the one that the node describes", b.Key, n.ID())
@@ -48,10 +66,23 @@ func (s *state) audit() (problems []string) {
 		}
 	})
 	listed := 0
-	each(s, postingsTable, func(r *postingRow) { listed += r.n })
-	if listed != entries {
-		found("the lists hold %d entries, the nodes have %d", listed, entries)
+	s.find.lists.walk(func(p *posting) { listed += p.whole().count() })
+	for _, c := range []struct {
+		what       string
+		hold, have int
+	}{
+		{"lists", listed, entries}, {"references", s.find.refs.n, named},
+		{"ordered keys", s.find.keys.whole().count(), keys}, {"ordered names", s.find.names.whole().count(), names},
+	} {
+		if c.hold != c.have {
+			found("the %s hold %d entries, the nodes have %d", c.what, c.hold, c.have)
+		}
 	}
+	s.find.lists.walk(func(p *posting) {
+		if has := p.whole().count(); has != p.n {
+			found("the list %q holds %d nodes and says %d", p.attr, has, p.n)
+		}
+	})
 	each(s, edgesTable, func(r *edgeRow) {
 		if s.node(r.parent) == nil {
 			found("there is an edge revision of node %s, which does not exist", r.parent)

@@ -140,7 +140,7 @@ func FuzzLoad(f *testing.F) {
 			t.Fatal(err)
 		}
 		l := newLoader(db)
-		l.begin(header{store: "s"})
+		l.begin(header{store: "s"}, newFinder())
 		for _, rec := range [][]byte{one, two} {
 			if err := l.entry(rec); err != nil {
 				return

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	gomemdb "github.com/hashicorp/go-memdb"
-
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/trail"
 )
@@ -260,14 +258,14 @@ func (db *DB) flush() {
 	db.ground.Store(&ground{base: base, under: b})
 	db.unlock()
 
-	txn, index, err := db.written(b, base)
+	next, index, err := db.written(b, base)
 	if err != nil {
-		txn.Abort()
+		next.txn.Abort()
 		db.fail(b, base, err)
 		return
 	}
-	txn.Commit()
-	s := newState(db.tables, b.rev, index)
+	next.txn.Commit()
+	s := newState(db.tables, next.find, b.rev, index)
 	// Whoever sees the state finds its changes in the history.
 	db.history.add(b.commits...)
 	db.state.Store(s)
@@ -281,12 +279,12 @@ func (db *DB) flush() {
 
 // written syncs b and prepares the state after it, which is not to be published
 // if there is an error.
-func (db *DB) written(b *batch, base *state) (txn *gomemdb.Txn, index uint64, err error) {
+func (db *DB) written(b *batch, base *state) (_ successor, index uint64, err error) {
 	if len(b.commits) < worthwhile {
 		index, err = db.log.append(b.records)
 		return prepared(db.tables, base, b.layer), index, err
 	}
-	next := make(chan *gomemdb.Txn, 1)
+	next := make(chan successor, 1)
 	go func() { next <- prepared(db.tables, base, b.layer) }()
 	index, err = db.log.append(b.records)
 	return <-next, index, err

@@ -2,6 +2,8 @@ package memdb
 
 import (
 	"fmt"
+	"hash/maphash"
+	"math/bits"
 
 	gomemdb "github.com/hashicorp/go-memdb"
 
@@ -10,11 +12,66 @@ import (
 
 // The tables. Every index is unique, and its keys are the bare strings.
 const (
-	nodesTable    = "nodes"    // *registry.Node by id, and by ref: its keys, and its name unless that is its ID
-	postingsTable = "postings" // *postingRow
-	edgesTable    = "edges"    // *edgeRow
-	blobsTable    = "blobs"    // *blobRow
+	nodesTable = "nodes" // *registry.Node
+	edgesTable = "edges" // *edgeRow
+	blobsTable = "blobs" // *blobRow
 )
+
+// finder is what finds nodes otherwise than by ID. It belongs to a state.
+type finder struct {
+	refs  trie[string, ref]    // by ID, name or key
+	lists trie[attr, *posting] // by what they have in common; none is empty
+	keys  *sorted[owned]       // the unique keys, in order
+	names *sorted[owned]       // the names that are not also the ID, in order
+}
+
+// newFinder makes an empty one. Where things stand in it depends on the seed,
+// so that nobody can choose names that get in each other's way.
+func newFinder() finder {
+	seed := maphash.MakeSeed()
+	text := func(s string) uint64 { return maphash.String(seed, s) }
+	return finder{
+		refs: trie[string, ref]{hash: text},
+		lists: trie[attr, *posting]{hash: func(a attr) uint64 {
+			h := text(a.a) + uint64(a.kind)*0x9e3779b97f4a7c15
+			if a.b != "" {
+				h = bits.RotateLeft64(h, 29)*0xbf58476d1ce4e5b9 ^ text(a.b)
+			}
+			return h
+		}},
+		keys: new(sorted[owned]), names: new(sorted[owned]),
+	}
+}
+
+// ref is one of the references of a node: its ID, its name or a key.
+type ref struct {
+	ref  string
+	node *registry.Node
+}
+
+func (r ref) key() string { return r.ref }
+
+// owned is a key or a name, and the ID of the node that it belongs to.
+type owned struct{ ref, id string }
+
+// ID is what it is ordered by.
+func (o owned) ID() string { return o.ref }
+
+// posting is the set of nodes that have an attr.
+type posting struct {
+	attr attr
+	sorted[*registry.Node]
+}
+
+func (p *posting) key() attr { return p.attr }
+
+// nodes is nil, and as good as empty, where no node has the attr.
+func (p *posting) nodes() *sorted[*registry.Node] {
+	if p == nil {
+		return nil
+	}
+	return &p.sorted
+}
 
 // attr is what a posting gathers nodes by.
 type attr struct {
@@ -33,10 +90,10 @@ const (
 	attrTagged = 'v' // a is the tag's key, b its value, which is not empty
 )
 
-// row is the attr as a go-memdb key. No part of it holds a NUL.
-func (a attr) row() string {
+// String is the attr as people read it.
+func (a attr) String() string {
 	if a.kind == attrTagged {
-		return string(a.kind) + a.a + "\x00" + a.b
+		return string(a.kind) + a.a + "=" + a.b
 	}
 	return string(a.kind) + a.a
 }
@@ -80,11 +137,6 @@ func (a attr) of(n *registry.Node) bool {
 	}
 }
 
-type postingRow struct {
-	key string
-	posting
-}
-
 // edgeRow is the edge revision of a parent.
 type edgeRow struct {
 	parent string
@@ -104,23 +156,6 @@ type stringIndex struct{ of func(any) string }
 func (x stringIndex) FromObject(obj any) (bool, []byte, error) { return true, []byte(x.of(obj)), nil }
 func (x stringIndex) FromArgs(args ...any) ([]byte, error)     { return fromArgs(args) }
 
-// refIndex indexes nodes by what they can be called beside their ID.
-type refIndex struct{}
-
-func (refIndex) FromObject(obj any) (bool, [][]byte, error) {
-	n := obj.(*registry.Node)
-	refs := make([][]byte, 0, 1+n.NumKeys())
-	for i := range n.NumKeys() {
-		refs = append(refs, []byte(n.KeyAt(i)))
-	}
-	if n.Name() != n.ID() && !n.HasKey(n.Name()) {
-		refs = append(refs, []byte(n.Name()))
-	}
-	return len(refs) > 0, refs, nil
-}
-func (refIndex) FromArgs(args ...any) ([]byte, error)       { return fromArgs(args) }
-func (refIndex) PrefixFromArgs(args ...any) ([]byte, error) { return fromArgs(args) }
-
 func fromArgs(args []any) ([]byte, error) {
 	if len(args) == 1 {
 		if s, ok := args[0].(string); ok {
@@ -139,13 +174,10 @@ func newTables() (*gomemdb.MemDB, error) {
 			"id": {Name: "id", Unique: true, Indexer: stringIndex{id}},
 		}}
 	}
-	nodes := table(nodesTable, func(o any) string { return o.(*registry.Node).ID() })
-	nodes.Indexes["ref"] = &gomemdb.IndexSchema{Name: "ref", Unique: true, AllowMissing: true, Indexer: refIndex{}}
 	db, err := gomemdb.NewMemDB(&gomemdb.DBSchema{Tables: map[string]*gomemdb.TableSchema{
-		nodesTable:    nodes,
-		postingsTable: table(postingsTable, func(o any) string { return o.(*postingRow).key }),
-		edgesTable:    table(edgesTable, func(o any) string { return o.(*edgeRow).parent }),
-		blobsTable:    table(blobsTable, func(o any) string { return o.(*blobRow).key }),
+		nodesTable: table(nodesTable, func(o any) string { return o.(*registry.Node).ID() }),
+		edgesTable: table(edgesTable, func(o any) string { return o.(*edgeRow).parent }),
+		blobsTable: table(blobsTable, func(o any) string { return o.(*blobRow).key }),
 	}})
 	if err != nil {
 		return nil, fmt.Errorf("cannot set up the tables: %w", err)
@@ -158,18 +190,19 @@ func newTables() (*gomemdb.MemDB, error) {
 // not opened for writing: it only ever looks at immutable trees.
 type state struct {
 	txn   *gomemdb.Txn
+	find  finder
 	rev   uint64
 	index uint64        // of its last record in the journal
 	next  chan struct{} // closed when a later state has been published
 }
 
-func newState(db *gomemdb.MemDB, rev, index uint64) *state {
-	return &state{txn: db.Txn(false), rev: rev, index: index, next: make(chan struct{})}
+func newState(db *gomemdb.MemDB, find finder, rev, index uint64) *state {
+	return &state{txn: db.Txn(false), find: find, rev: rev, index: index, next: make(chan struct{})}
 }
 
 // first looks up one row. Its error could only be a misspelt table.
-func first[T any](txn *gomemdb.Txn, table, index, key string) (row T, ok bool) {
-	obj, err := txn.First(table, index, key)
+func first[T any](txn *gomemdb.Txn, table, key string) (row T, ok bool) {
+	obj, err := txn.First(table, "id", key)
 	if err != nil {
 		panic(fmt.Sprintf("memdb: %v", err))
 	}
@@ -180,36 +213,31 @@ func first[T any](txn *gomemdb.Txn, table, index, key string) (row T, ok bool) {
 }
 
 func (s *state) node(id string) *registry.Node {
-	n, _ := first[*registry.Node](s.txn, nodesTable, "id", id)
+	n, _ := first[*registry.Node](s.txn, nodesTable, id)
 	return n
 }
 
-// owner is the node that ref names as a name or a key, or, failing that, as an
-// ID.
+// owner is the node that ref names as its ID, its name or a key.
 func (s *state) owner(ref string) *registry.Node {
-	if n, ok := first[*registry.Node](s.txn, nodesTable, "ref", ref); ok {
-		return n
-	}
-	return s.node(ref)
+	r, _ := s.find.refs.get(ref)
+	return r.node
 }
 
-func (s *state) posting(a attr) *posting {
-	row, ok := first[*postingRow](s.txn, postingsTable, "id", a.row())
-	if !ok {
-		return nil
-	}
-	return &row.posting
+// posting holds the nodes that have a.
+func (s *state) posting(a attr) *sorted[*registry.Node] {
+	p, _ := s.find.lists.get(a)
+	return p.nodes()
 }
 
 func (s *state) edge(parent string) uint64 {
-	if row, ok := first[*edgeRow](s.txn, edgesTable, "id", parent); ok {
+	if row, ok := first[*edgeRow](s.txn, edgesTable, parent); ok {
 		return row.rev
 	}
 	return 0
 }
 
 func (s *state) blob(id, key string) ([]byte, bool) {
-	row, ok := first[*blobRow](s.txn, blobsTable, "id", blobKey(id, key))
+	row, ok := first[*blobRow](s.txn, blobsTable, blobKey(id, key))
 	if !ok {
 		return nil, false
 	}

@@ -77,7 +77,7 @@ func (s stack) plan(q registry.Query, match, emit func(*registry.Node) bool) {
 
 // least returns the smallest posting of those that q's conditions name (nil where
 // one of them has no nodes), and how many there are.
-func (s stack) least(q registry.Query) (least *posting, conditions int) {
+func (s stack) least(q registry.Query) (least *sorted[*registry.Node], conditions int) {
 	consider := func(a attr) {
 		if p := s.base.posting(a); conditions == 0 || p.len() < least.len() {
 			least = p
@@ -115,42 +115,31 @@ func (s stack) least(q registry.Query) (least *posting, conditions int) {
 
 // named gathers the nodes of the published state whose name starts with prefix,
 // unless there seem to be more than limit.
-func (s stack) named(prefix string, limit int) (*posting, bool) {
+func (s stack) named(prefix string, limit int) (*sorted[*registry.Node], bool) {
 	if limit == 0 {
 		return nil, false
 	}
-	e := new(edit)
-	var found posting
+	found := &sorted[*registry.Node]{edit: new(edit)}
 	seen := 0
-	it, err := s.base.txn.Get(nodesTable, "ref_prefix", prefix)
-	if err != nil {
-		return nil, false
-	}
-	for obj := it.Next(); obj != nil; obj = it.Next() {
-		if seen++; seen > limit {
-			return nil, false
+	more := func() bool { seen++; return seen <= limit }
+	s.base.find.names.from(prefix, func(o owned) bool {
+		if !strings.HasPrefix(o.ref, prefix) || !more() {
+			return false
 		}
-		if n := obj.(*registry.Node); strings.HasPrefix(n.Name(), prefix) {
-			found.set(e, n)
-		}
-	}
+		found.set(s.base.node(o.id), true)
+		return true
+	})
 	// Those named like their ID stand there only by ID.
-	all := s.base.posting(attr{kind: attrAll})
-	visit := func(n *registry.Node) bool {
-		if !strings.HasPrefix(n.ID(), prefix) {
+	s.base.posting(attr{kind: attrAll}).from(prefix, func(n *registry.Node) bool {
+		if !strings.HasPrefix(n.ID(), prefix) || !more() {
 			return false
 		}
 		if n.Name() == n.ID() {
-			found.set(e, n)
+			found.set(n, true)
 		}
-		seen++
-		return seen <= limit
-	}
-	if n := s.base.node(prefix); n != nil {
-		visit(n)
-	}
-	all.walk(prefix, visit)
-	return &found, seen <= limit
+		return true
+	})
+	return found, seen <= limit
 }
 
 // literal returns what every name that matches the pattern begins with, and
@@ -171,70 +160,35 @@ func (s stack) keys(ctx context.Context, prefix, from string) iter.Seq2[registry
 			return
 		}
 		fresh := s.freshKeys(prefix, from)
-		it, err := s.base.txn.LowerBound(nodesTable, "ref", max(prefix, from))
-		if err != nil {
-			yield(registry.Key{}, err)
-			return
+		walked, stopped := 0, false
+		give := func(k registry.Key, err error) bool {
+			stopped = stopped || !yield(k, err) || err != nil
+			return !stopped
 		}
-		last, first := max(prefix, from), true
-		for i := 1; ; i++ {
-			if i%every == 0 && ctx.Err() != nil {
-				yield(registry.Key{}, ctx.Err())
-				return
+		s.base.find.keys.from(max(prefix, from), func(o owned) bool {
+			if walked++; walked%every == 0 && ctx.Err() != nil {
+				return give(registry.Key{}, ctx.Err())
 			}
-			obj := it.Next()
-			if obj == nil {
-				break
+			if !strings.HasPrefix(o.ref, prefix) {
+				return false
 			}
-			// The index yields nodes in the order of their references and does not
-			// say which reference; it is the node's first behind the last one.
-			n := obj.(*registry.Node)
-			ref, ok := nextRef(n, last, first)
-			if !ok || !strings.HasPrefix(ref, prefix) {
-				break
+			if s.changed(o.id) {
+				return true // its keys, if any are left, are among the fresh
 			}
-			last, first = ref, false
-			if !n.HasKey(ref) {
-				continue
-			}
-			if s.top != nil || s.under != nil {
-				if now := s.current(n); now != n {
-					continue // its keys, if any are left, are among the fresh
-				}
-			}
-			for len(fresh) > 0 && fresh[0].Key < ref {
-				if !yield(fresh[0], nil) {
-					return
+			for len(fresh) > 0 && fresh[0].Key < o.ref {
+				if !give(fresh[0], nil) {
+					return false
 				}
 				fresh = fresh[1:]
 			}
-			if !yield(registry.Key{Key: ref, Owner: n.ID()}, nil) {
-				return
-			}
-		}
+			return give(registry.Key{Key: o.ref, Owner: o.id}, nil)
+		})
 		for _, k := range fresh {
-			if !yield(k, nil) {
+			if stopped || !give(k, nil) {
 				return
 			}
 		}
 	}
-}
-
-// nextRef is the smallest of n's references in the index that is greater than
-// last, or that is last itself if it may be.
-func nextRef(n *registry.Node, last string, may bool) (ref string, ok bool) {
-	consider := func(r string) {
-		if (r > last || may && r == last) && (!ok || r < ref) {
-			ref, ok = r, true
-		}
-	}
-	for i := range n.NumKeys() {
-		consider(n.KeyAt(i))
-	}
-	if n.Name() != n.ID() {
-		consider(n.Name())
-	}
-	return ref, ok
 }
 
 // freshKeys are the keys of the nodes that the layers changed.

@@ -13,9 +13,9 @@ import (
 type loader struct {
 	db   *DB
 	txn  *gomemdb.Txn // while a snapshot is being read
-	fill inserter     // of the snapshot's nodes into txn
-	post *postings
-	want header // of the snapshot
+	fill inserter     // of the snapshot's nodes into txn and make
+	make *edits       // while a snapshot is being read
+	want header       // of the snapshot
 	got  header
 
 	base  *state // once the snapshot has been read
@@ -45,22 +45,23 @@ func (l *loader) snapshot(rec []byte) error {
 		}
 		l.got = header{store: l.want.store, rev: l.want.rev}
 		l.txn = l.db.tables.Txn(true)
-		l.post = &postings{base: newState(l.db.tables, 0, 0), edit: new(edit), changed: map[attr]*posting{}}
+		l.make = newEdits(newFinder())
+		l.fill = inserter{txn: l.txn, make: l.make}
 	case recNode:
 		n := d.node()
 		if err := d.end(); err != nil {
 			return err
 		}
 		l.got.nodes++
-		l.post.change(entry{after: n})
-		return l.fill.add(l.txn, n)
+		l.make.list(entry{after: n})
+		return l.fill.add(n)
 	case recEdge:
 		row := &edgeRow{parent: d.string(), rev: d.uint()}
 		l.got.edges++
 		if err := d.end(); err != nil {
 			return err
 		}
-		if err := l.fill.wait(l.txn); err != nil {
+		if err := l.fill.wait(); err != nil {
 			return err
 		}
 		return l.txn.Insert(edgesTable, row)
@@ -70,7 +71,7 @@ func (l *loader) snapshot(rec []byte) error {
 		if err := d.end(); err != nil {
 			return err
 		}
-		if err := l.fill.wait(l.txn); err != nil {
+		if err := l.fill.wait(); err != nil {
 			return err
 		}
 		return l.txn.Insert(blobsTable, row)
@@ -87,23 +88,21 @@ func (l *loader) snapshot(rec []byte) error {
 }
 
 func (l *loader) endSnapshot() error {
-	if err := l.fill.wait(l.txn); err != nil {
+	if err := l.fill.wait(); err != nil {
 		return err
 	}
-	if err := l.post.write(l.txn); err != nil {
-		return err
-	}
+	l.make.settle()
 	l.txn.Commit()
-	l.txn, l.post = nil, nil
-	l.begin(l.want)
+	l.begin(l.want, l.make.done())
+	l.txn, l.make = nil, nil
 	return nil
 }
 
 // begin makes the store ready for commits after h.
-func (l *loader) begin(h header) {
+func (l *loader) begin(h header, find finder) {
 	l.db.store, l.rev = h.store, h.rev
 	l.db.history.before = h.rev
-	l.base, l.layer = newState(l.db.tables, h.rev, l.index), newLayer(0)
+	l.base, l.layer = newState(l.db.tables, find, h.rev, l.index), newLayer(0)
 }
 
 // entry takes one record of the journal.
@@ -115,7 +114,7 @@ func (l *loader) entry(rec []byte) error {
 		if err := d.end(); err != nil {
 			return err
 		}
-		l.begin(h)
+		l.begin(h, newFinder())
 		return nil
 	case kind != recCommit:
 		return fmt.Errorf("the journal holds a record of kind %q: %w", kind, errRecord)
@@ -171,13 +170,14 @@ func (l *loader) commit(rev uint64, ops []operation) error {
 }
 
 func (l *loader) flush() {
-	prepared(l.db.tables, l.base, l.layer).Commit()
-	l.base = newState(l.db.tables, l.rev, l.index)
+	next := prepared(l.db.tables, l.base, l.layer)
+	next.txn.Commit()
+	l.base = newState(l.db.tables, next.find, l.rev, l.index)
 	l.layer, l.count = newLayer(0), 0
 }
 
 // end publishes what was loaded.
 func (l *loader) end() {
 	l.flush()
-	l.db.publish(l.rev, l.index)
+	l.db.publish(l.base.find, l.rev, l.index)
 }

@@ -77,8 +77,8 @@ func newDB(deps registry.Deps) (*DB, error) {
 }
 
 // publish makes what is in the tables the first state.
-func (db *DB) publish(rev, index uint64) {
-	s := newState(db.tables, rev, index)
+func (db *DB) publish(find finder, rev, index uint64) {
+	s := newState(db.tables, find, rev, index)
 	db.rev = rev
 	db.state.Store(s)
 	db.ground.Store(&ground{base: s})
@@ -98,7 +98,7 @@ func Memory(deps registry.Deps) (*DB, error) {
 		return nil, err
 	}
 	db.store = newStore()
-	db.publish(0, 0)
+	db.publish(newFinder(), 0, 0)
 	return db, nil
 }
 

@@ -80,7 +80,7 @@ func open(ctx context.Context, dir string, c Config, deps registry.Deps) (*DB, e
 			d.stop()
 			return nil, errors.Join(err, j.Close())
 		}
-		load.begin(h)
+		load.begin(h, newFinder())
 	}
 	load.end()
 	db.log = d

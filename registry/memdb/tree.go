@@ -3,11 +3,9 @@ package memdb
 import (
 	"slices"
 	"strings"
-
-	"github.com/vagoth/vagoth/registry"
 )
 
-// fanout is how many nodes or pages a page holds at most. A change copies a page
+// fanout is how many items or pages a page holds at most. A change copies a page
 // of each level, so that larger ones cost writers more than they give readers.
 const fanout = 32
 
@@ -15,31 +13,31 @@ const fanout = 32
 // It has a size, so that no two share an address.
 type edit struct{ _ byte }
 
-// posting is an immutable B-tree of nodes, ordered by ID. A batch takes a copy
-// of the struct, changes the copy under an edit of its own, and publishes it.
-type posting struct {
-	root *page
-	n    int
-}
+// identified is what a tree holds, ordered by ID.
+type identified interface{ ID() string }
 
-// page is a leaf (nodes) or an inner page (below).
-type page struct {
+// tree is an immutable B-tree. A batch takes a copy of the struct, changes the
+// copy under an edit of its own, and publishes it.
+type tree[E identified] struct{ root *page[E] }
+
+// page is a leaf (items) or an inner page (below).
+type page[E identified] struct {
 	edit  *edit
-	nodes []*registry.Node
-	*below
+	items []E
+	*below[E]
 }
 
 // below is what an inner page has. lows[i] is not greater than any ID below
 // kids[i] and greater than all below kids[i-1]; lows[0] is not used. Versions
 // of a page share lows, which only change when kids come or go: it is replaced,
 // never written to.
-type below struct {
-	kids []*page
+type below[E identified] struct {
+	kids []*page[E]
 	lows []string
 }
 
-func inner(e *edit, kids []*page, lows []string) *page {
-	return &page{edit: e, below: &below{kids: kids, lows: lows}}
+func inner[E identified](e *edit, kids []*page[E], lows []string) *page[E] {
+	return &page[E]{edit: e, below: &below[E]{kids: kids, lows: lows}}
 }
 
 // without returns a copy of s that lacks its i-th.
@@ -48,29 +46,29 @@ func without(s []string, i int) []string {
 }
 
 // own returns p if e may change it, and a copy that it may change if not.
-func (p *page) own(e *edit) *page {
+func (p *page[E]) own(e *edit) *page[E] {
 	if p.edit == e {
 		return p
 	}
 	if p.below != nil {
 		return inner(e, slices.Clone(p.kids), p.lows)
 	}
-	return &page{edit: e, nodes: append(make([]*registry.Node, 0, len(p.nodes)+1), p.nodes...)}
+	return &page[E]{edit: e, items: append(make([]E, 0, len(p.items)+1), p.items...)}
 }
 
-func (p *page) size() int {
+func (p *page[E]) size() int {
 	if p.below != nil {
 		return len(p.kids)
 	}
-	return len(p.nodes)
+	return len(p.items)
 }
 
-func (p *page) find(id string) (int, bool) {
-	return slices.BinarySearchFunc(p.nodes, id, func(n *registry.Node, id string) int { return strings.Compare(n.ID(), id) })
+func (p *page[E]) find(id string) (int, bool) {
+	return slices.BinarySearchFunc(p.items, id, func(n E, id string) int { return strings.Compare(n.ID(), id) })
 }
 
 // child is the index of the kid that id belongs to.
-func (p *page) child(id string) int {
+func (p *page[E]) child(id string) int {
 	i, found := slices.BinarySearch(p.lows[1:], id)
 	if found {
 		i++
@@ -78,56 +76,52 @@ func (p *page) child(id string) int {
 	return i
 }
 
-// set adds n, or replaces the node of the same ID.
-func (t *posting) set(e *edit, n *registry.Node) {
+// set adds n, or replaces the item of the same ID.
+func (t *tree[E]) set(e *edit, n E) {
 	if t.root == nil {
-		t.root = &page{edit: e, nodes: []*registry.Node{n}}
-		t.n = 1
+		t.root = &page[E]{edit: e, items: []E{n}}
 		return
 	}
-	root, right, low, added := t.root.set(e, n)
+	root, right, low := t.root.set(e, n)
 	if right != nil {
-		root = inner(e, []*page{root, right}, []string{"", low})
+		root = inner(e, []*page[E]{root, right}, []string{"", low})
 	}
 	t.root = root
-	if added {
-		t.n++
-	}
 }
 
 // set returns the page that takes p's place and, if it had to be split, the one
 // right of it with its low.
-func (p *page) set(e *edit, n *registry.Node) (self, right *page, low string, added bool) {
+func (p *page[E]) set(e *edit, n E) (self, right *page[E], low string) {
 	p = p.own(e)
 	if p.below == nil {
 		i, found := p.find(n.ID())
 		if found {
-			p.nodes[i] = n
-			return p, nil, "", false
+			p.items[i] = n
+			return p, nil, ""
 		}
-		p.nodes = slices.Insert(p.nodes, i, n)
-		if len(p.nodes) <= fanout {
-			return p, nil, "", true
+		p.items = slices.Insert(p.items, i, n)
+		if len(p.items) <= fanout {
+			return p, nil, ""
 		}
 		at := fanout / 2
 		if i == fanout {
 			at = fanout // ascending IDs leave full pages behind
 		}
-		right = &page{edit: e, nodes: slices.Clone(p.nodes[at:])}
-		clear(p.nodes[at:])
-		p.nodes = p.nodes[:at]
-		return p, right, right.nodes[0].ID(), true
+		right = &page[E]{edit: e, items: slices.Clone(p.items[at:])}
+		clear(p.items[at:])
+		p.items = p.items[:at]
+		return p, right, right.items[0].ID()
 	}
 	i := p.child(n.ID())
-	kid, sibling, low, added := p.kids[i].set(e, n)
+	kid, sibling, low := p.kids[i].set(e, n)
 	p.kids[i] = kid
 	if sibling == nil {
-		return p, nil, "", added
+		return p, nil, ""
 	}
 	p.kids = slices.Insert(p.kids, i+1, sibling)
 	p.lows = slices.Insert(slices.Clip(p.lows), i+1, low) // a copy
 	if len(p.kids) <= fanout {
-		return p, nil, "", added
+		return p, nil, ""
 	}
 	at := fanout / 2
 	if i+1 == fanout {
@@ -137,11 +131,11 @@ func (p *page) set(e *edit, n *registry.Node) (self, right *page, low string, ad
 	low = right.lows[0]
 	clear(p.kids[at:])
 	p.kids, p.lows = p.kids[:at], slices.Clone(p.lows[:at])
-	return p, right, low, added
+	return p, right, low
 }
 
-// remove takes out the node with the ID.
-func (t *posting) remove(e *edit, id string) {
+// remove takes out what has the ID.
+func (t *tree[E]) remove(e *edit, id string) {
 	if t.root == nil {
 		return
 	}
@@ -149,7 +143,6 @@ func (t *posting) remove(e *edit, id string) {
 	if !removed {
 		return
 	}
-	t.n--
 	for root != nil && root.below != nil && len(root.kids) == 1 {
 		root = root.kids[0]
 	}
@@ -159,14 +152,14 @@ func (t *posting) remove(e *edit, id string) {
 	t.root = root
 }
 
-func (p *page) remove(e *edit, id string) (*page, bool) {
+func (p *page[E]) remove(e *edit, id string) (*page[E], bool) {
 	if p.below == nil {
 		i, found := p.find(id)
 		if !found {
 			return p, false
 		}
 		p = p.own(e)
-		p.nodes = slices.Delete(p.nodes, i, i+1)
+		p.items = slices.Delete(p.items, i, i+1)
 		return p, true
 	}
 	i := p.child(id)
@@ -189,14 +182,14 @@ func (p *page) remove(e *edit, id string) (*page, bool) {
 
 // drop takes out an empty kid. What was below it now belongs to the kid left of
 // it, or, for the first, to the one that becomes the first.
-func (p *page) drop(i int) {
+func (p *page[E]) drop(i int) {
 	p.kids = slices.Delete(p.kids, i, i+1)
 	p.lows = without(p.lows, i)
 }
 
 // merge joins the kids i and i+1 if they fit into one with room to spare, so
 // that scattered deletions leave no trail of nearly empty pages.
-func (p *page) merge(e *edit, i int) {
+func (p *page[E]) merge(e *edit, i int) {
 	l, r := p.kids[i], p.kids[i+1]
 	if l.size()+r.size() > fanout*3/4 {
 		return
@@ -208,22 +201,22 @@ func (p *page) merge(e *edit, i int) {
 		l.kids = append(l.kids, r.kids...)
 		l.lows = lows
 	} else {
-		l.nodes = append(l.nodes, r.nodes...)
+		l.items = append(l.items, r.items...)
 	}
 	p.kids[i] = l
 	p.drop(i + 1)
 }
 
-// walk yields the nodes with an ID greater than after, in order, and reports
+// walk yields the items with an ID greater than after, in order, and reports
 // whether yield wanted more.
-func (t *posting) walk(after string, yield func(*registry.Node) bool) bool {
-	if t == nil || t.root == nil {
+func (t *tree[E]) walk(after string, yield func(E) bool) bool {
+	if t.root == nil {
 		return true
 	}
 	return t.root.walk(after, yield)
 }
 
-func (p *page) walk(after string, yield func(*registry.Node) bool) bool {
+func (p *page[E]) walk(after string, yield func(E) bool) bool {
 	if p.below == nil {
 		i := 0
 		if after != "" {
@@ -232,7 +225,7 @@ func (p *page) walk(after string, yield func(*registry.Node) bool) bool {
 				i++
 			}
 		}
-		for _, n := range p.nodes[i:] {
+		for _, n := range p.items[i:] {
 			if !yield(n) {
 				return false
 			}
@@ -252,24 +245,29 @@ func (p *page) walk(after string, yield func(*registry.Node) bool) bool {
 	return true
 }
 
-// get returns the node with the ID, or nil.
-func (t *posting) get(id string) *registry.Node {
-	if t == nil || t.root == nil {
-		return nil
+// get returns what has the ID.
+func (t *tree[E]) get(id string) (item E, ok bool) {
+	if t.root == nil {
+		return item, false
 	}
 	p := t.root
 	for p.below != nil {
 		p = p.kids[p.child(id)]
 	}
 	if i, found := p.find(id); found {
-		return p.nodes[i]
+		return p.items[i], true
 	}
-	return nil
+	return item, false
 }
 
-func (t *posting) len() int {
-	if t == nil {
-		return 0
-	}
-	return t.n
+// count is how many items there are; it looks at every page.
+func (t *tree[E]) count() (n int) {
+	t.walk("", func(E) bool { n++; return true })
+	return n
+}
+
+// first returns the item with the smallest ID.
+func (t *tree[E]) first() (item E, ok bool) {
+	t.walk("", func(i E) bool { item, ok = i, true; return false })
+	return item, ok
 }

@@ -1,0 +1,149 @@
+package memdb
+
+import (
+	"slices"
+	"strings"
+	"sync/atomic"
+)
+
+// sorted is an immutable set of items, ordered by ID: a tree, and the latest
+// changes, which the tree lacks. Most of them are never asked for between two
+// batches, so that whoever asks first brings the tree up to date, and the writer
+// only does when there are many changes. Its length is always known.
+//
+// A batch takes next of the set and changes that, until it is published.
+type sorted[E identified] struct {
+	edit *edit // of the batch that may change it
+	tree tree[E]
+	n    int
+	// late is a part of an array that is only ever appended to: the next version
+	// goes on behind this one's end. One batch at a time does that, and of one
+	// that failed nobody has seen what it wrote there.
+	late    []late[E]
+	settled atomic.Pointer[tree[E]] // the tree with late, once somebody has asked
+}
+
+// late is a change that the tree lacks.
+type late[E identified] struct {
+	item E
+	gone bool
+}
+
+// next returns the version of s, which may be nil, that a batch may change.
+func (s *sorted[E]) next(e *edit) *sorted[E] {
+	n := &sorted[E]{}
+	n.follow(s, e)
+	return n
+}
+
+func (s *sorted[E]) follow(before *sorted[E], e *edit) {
+	s.edit = e
+	if before == nil {
+		return
+	}
+	s.n = before.n
+	if t := before.settled.Load(); t != nil {
+		s.tree = *t
+		return
+	}
+	s.tree, s.late = before.tree, before.late
+}
+
+// set adds item, or, if it is not a new one, replaces the item of the same ID.
+func (s *sorted[E]) set(item E, added bool) {
+	if added {
+		s.n++
+	}
+	s.change(late[E]{item: item})
+}
+
+// remove takes out the item, which is there, or one of the same ID.
+func (s *sorted[E]) remove(item E) {
+	s.n--
+	s.change(late[E]{item: item, gone: true})
+}
+
+func (s *sorted[E]) change(c late[E]) {
+	if s.late = append(s.late, c); len(s.late) >= min(max(s.n/4, 16), mostLate) {
+		s.settle()
+	}
+}
+
+// mostLate is how many changes a tree lacks at most: the first who asks for it
+// waits no longer than it takes to make these, which is well under a millisecond.
+const mostLate = 1024
+
+// settle makes the changes in the tree, for the batch that s belongs to.
+func (s *sorted[E]) settle() {
+	s.tree.take(s.edit, s.late)
+	s.late = nil
+}
+
+// take makes the changes, of which a later one counts more.
+func (t *tree[E]) take(e *edit, changes []late[E]) {
+	byID := func(a, b late[E]) int { return strings.Compare(a.item.ID(), b.item.ID()) }
+	if !slices.IsSortedFunc(changes, byID) {
+		changes = slices.Clone(changes) // others read them
+		slices.SortStableFunc(changes, byID)
+	}
+	for i, c := range changes {
+		switch {
+		case i+1 < len(changes) && changes[i+1].item.ID() == c.item.ID():
+		case c.gone:
+			t.remove(e, c.item.ID())
+		default:
+			t.set(e, c.item)
+		}
+	}
+}
+
+// whole returns the tree with all changes. Two who ask at the same time may both
+// make it.
+func (s *sorted[E]) whole() *tree[E] {
+	if len(s.late) == 0 {
+		return &s.tree
+	}
+	if t := s.settled.Load(); t != nil {
+		return t
+	}
+	t := s.tree
+	t.take(new(edit), s.late)
+	s.settled.Store(&t)
+	return &t
+}
+
+func (s *sorted[E]) len() int {
+	if s == nil {
+		return 0
+	}
+	return s.n
+}
+
+// walk yields the items with an ID greater than after, in order, and reports
+// whether yield wanted more.
+func (s *sorted[E]) walk(after string, yield func(E) bool) bool {
+	if s == nil {
+		return true
+	}
+	return s.whole().walk(after, yield)
+}
+
+// from is walk, but begins with the ID itself.
+func (s *sorted[E]) from(id string, yield func(E) bool) bool {
+	if s == nil {
+		return true
+	}
+	t := s.whole()
+	if item, ok := t.get(id); ok && !yield(item) {
+		return false
+	}
+	return t.walk(id, yield)
+}
+
+// get returns what has the ID.
+func (s *sorted[E]) get(id string) (item E, ok bool) {
+	if s == nil {
+		return item, false
+	}
+	return s.whole().get(id)
+}
