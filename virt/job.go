@@ -1,6 +1,8 @@
 package virt
 
 import (
+	"context"
+	"fmt"
 	"time"
 
 	"github.com/vagoth/vagoth/registry"
@@ -49,6 +51,37 @@ func ReservationID(vm string) string { return "moving-" + uuidFor("reservation "
 // Job is a job of a built-in action on the queue of p.VM.
 func Job(action string, p Params) scheduler.Job {
 	return scheduler.Job{Queue: p.VM, Action: action, Params: scheduler.MustParams(p)}
+}
+
+// LimitsFor are the limits that a job of the action takes from the start: where
+// the scheduler shares limits out, that of the host that the VM stands on, so
+// that the host is not overrun. An action that finds the VM elsewhere, or places
+// it, takes the limits of the hosts that it is about by itself. Reading takes none.
+func LimitsFor(p Parts, action string, n *registry.Node) []string {
+	if _, ok := p.Scheduler.(scheduler.QueueInspector); !ok || action == ActionPoll || n.Parent() == "" {
+		return nil
+	}
+	return []string{scheduler.HostLimit(n.Parent())}
+}
+
+// Wait returns when the job that a method of VirtualMachine has submitted has
+// ended: with a *scheduler.JobError if it did not succeed, with ctx's error if
+// that came first. Where the job runs in its caller it has ended already. A
+// parked job ends when a person decides about it, or its time is over.
+//
+//	job, err := vm.Start(ctx)
+//	if err == nil {
+//		job, err = virt.Wait(ctx, m, job)
+//	}
+func Wait(ctx context.Context, c Cluster, job scheduler.Status) (scheduler.Status, error) {
+	if job.State.Ended() {
+		return job, job.Err()
+	}
+	ended, err := c.Parts().Scheduler.Wait(ctx, job.ID)
+	if err != nil {
+		return job, fmt.Errorf("cannot wait for job %s (%s): %w", job.ID, job.Action, err)
+	}
+	return ended, ended.Err()
 }
 
 func graceText(d time.Duration) string {

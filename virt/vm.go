@@ -323,9 +323,9 @@ func (m *VirtualMachine) Poll(ctx context.Context) (scheduler.Status, error) {
 	return m.submit(ctx, ActionPoll, Params{})
 }
 
-// submit submits one job. The error is a refusal, or, where the scheduler knows
-// the end already, as one that runs jobs in the caller does, the job's failure
-// as a *scheduler.JobError.
+// submit submits one job and returns where it stands: queued, or ended where the
+// scheduler runs jobs in the caller. See Wait. The error is a refusal, or, where
+// the end is known already, the job's failure as a *scheduler.JobError.
 func (m *VirtualMachine) submit(ctx context.Context, action string, p Params) (scheduler.Status, error) {
 	p.VM = m.id
 	j := Job(action, p)
@@ -333,7 +333,13 @@ func (m *VirtualMachine) submit(ctx context.Context, action string, p Params) (s
 	if m.options.Reason != "" {
 		j.Trail.Reason = m.options.Reason
 	}
-	list, err := m.c.Parts().Scheduler.Submit(ctx, scheduler.Package{Jobs: []scheduler.Job{j}})
+	parts := m.c.Parts()
+	n, err := registry.Get(ctx, parts.Registry, m.id)
+	if err != nil {
+		return scheduler.Status{}, fmt.Errorf("cannot submit %s for %s: %w", action, m.name, err)
+	}
+	j.Limits = LimitsFor(parts, action, n)
+	list, err := parts.Scheduler.Submit(ctx, scheduler.Package{Jobs: []scheduler.Job{j}})
 	if err != nil {
 		return scheduler.Status{}, fmt.Errorf("cannot submit %s for %s: %w", action, m.name, err)
 	}

@@ -19,11 +19,14 @@
 //     that moves the parent deletes it.
 //
 // When a driver gave no answer, its deed may be done; then nothing is undone, the
-// error says what is kept, and the next attempt begins by asking.
+// error says what is kept, and the next attempt begins by asking. So does the one
+// after an attempt that was handed back: that one begins nothing more once it has
+// been told, and leaves what it had begun as a crash would.
 package action
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -119,14 +122,25 @@ func (m *menu) add(name, help string, fn func(*run, context.Context) (Result, er
 			}
 			r.id = r.params.VM
 			if err := r.look(ctx); err != nil {
-				return nil, fmt.Errorf("cannot %s %s: %w", name, r.id, err)
+				return nil, ended(ctx, fmt.Errorf("cannot %s %s: %w", name, r.id, err))
 			}
 			res, err := fn(r, ctx)
 			if err != nil {
-				return nil, err
+				return nil, ended(ctx, err)
 			}
 			res.VM = r.id
 			return res, nil
 		},
 	}
+}
+
+// ended adds to the error of an attempt that ctx has ended why it was ended, so
+// that a scheduler sees that the attempt obeyed, and hands the job on. Some parts
+// answer with ctx.Err alone.
+func ended(ctx context.Context, err error) error {
+	cause := context.Cause(ctx)
+	if cause == nil || errors.Is(err, cause) || !errors.Is(err, ctx.Err()) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", cause, err)
 }

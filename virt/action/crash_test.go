@@ -12,12 +12,19 @@ import (
 
 	"github.com/vagoth/vagoth/allocator"
 	"github.com/vagoth/vagoth/registry"
+	"github.com/vagoth/vagoth/scheduler"
 	"github.com/vagoth/vagoth/virt"
 )
 
-// TestCrashPoints ends each action before and after each of its steps, runs it
-// again, and wants what it gives when nothing goes wrong.
-func TestCrashPoints(t *testing.T) {
+// way is an action with what it leaves behind.
+type way struct {
+	name, action string
+	params       virt.Params
+	before       func(*world)
+	want         string
+}
+
+func ways() []way {
 	start := func(w *world) { w.must(virt.ActionStart, virt.Params{VM: "web1", Host: "h1"}) }
 	off := func(w *world) {
 		start(w)
@@ -27,12 +34,7 @@ func TestCrashPoints(t *testing.T) {
 		off(w)
 		w.must(virt.ActionUndefine, virt.Params{VM: "web1"})
 	}
-	for _, c := range []struct {
-		name, action string
-		params       virt.Params
-		before       func(*world)
-		want         string
-	}{
+	return []way{
 		{name: "define", action: virt.ActionDefine, params: virt.Params{Host: "h1"}, want: "stopped parent=h1 disks_on= moving=; on h1 stopped"},
 		{name: "provision", action: virt.ActionProvision, params: virt.Params{Host: "h1"}, want: "defined parent=h1 disks_on=h1 moving=; disks h1"},
 		{name: "start", action: virt.ActionStart, params: virt.Params{Host: "h1"}, want: "running parent=h1 disks_on=h1 moving=; on h1 running, disks h1"},
@@ -44,43 +46,106 @@ func TestCrashPoints(t *testing.T) {
 		{name: "deprovision without a host", action: virt.ActionDeprovision, before: undefined, want: "new parent= disks_on= moving=; "},
 		{name: "migrate", action: virt.ActionMigrate, params: virt.Params{To: "h2"}, before: start, want: "running parent=h2 disks_on=h2 moving=; on h2 running, disks h2"},
 		{name: "migrate what is off", action: virt.ActionMigrate, params: virt.Params{To: "h2"}, before: off, want: "stopped parent=h2 disks_on=h2 moving=; on h2 stopped, disks h2"},
-	} {
+	}
+}
+
+// begin makes the world in which the action begins.
+func (c *way) begin(t *testing.T) *world {
+	w := newWorld(t, "h1", "h2")
+	w.vm("web1", small)
+	if c.before != nil {
+		c.before(w)
+	}
+	c.params.VM = "web1"
+	return w
+}
+
+// finished wants what the action leaves when nothing goes wrong.
+func (c *way) finished(w *world, at string) {
+	w.t.Helper()
+	w.checkPlace("web1")
+	w.checkCapacity()
+	if got := w.snapshot("web1"); got != c.want {
+		w.t.Errorf("%s:\n got %s\nwant %s", at, got, c.want)
+	}
+	if _, err := registry.Get(context.Background(), w.reg, virt.ReservationID("web1")); !errors.Is(err, registry.ErrNotFound) {
+		w.t.Errorf("%s: a reservation is left: %v", at, err)
+	}
+}
+
+// TestCrashPoints ends each action before and after each of its steps, runs it
+// again, and wants what it gives when nothing goes wrong.
+func TestCrashPoints(t *testing.T) {
+	for _, c := range ways() {
 		t.Run(c.name, func(t *testing.T) {
-			c.params.VM = "web1"
 			for _, after := range []bool{false, true} {
-				for at := 1; ; at++ {
-					w := newWorld(t, "h1", "h2")
-					w.vm("web1", small)
-					if c.before != nil {
-						c.before(w)
-					}
-					w.crash.set(at, after)
+				for n := 1; ; n++ {
+					at := fmt.Sprintf("crashed at step %d (after it: %t)", n, after)
+					w := c.begin(t)
+					w.crash.set(n, after)
 					_, err := w.run(t.Context(), c.action, c.params)
 					crashed := w.crash.happened()
 					if crashed && !after && err == nil {
-						t.Errorf("crashed before step %d, and it succeeded", at)
+						t.Errorf("%s, and it succeeded", at)
 					}
 					w.crash.set(0, false)
 					w.checkPlace("web1")
 					w.attempt = 2
 					if _, err := w.run(t.Context(), c.action, c.params); err != nil {
-						t.Errorf("crashed at step %d (after it: %t), the second attempt fails: %v", at, after, err)
+						t.Errorf("%s, the second attempt fails: %v", at, err)
 					}
-					w.checkPlace("web1")
-					w.checkCapacity()
-					if got := w.snapshot("web1"); got != c.want {
-						t.Errorf("crashed at step %d (after it: %t):\n got %s\nwant %s", at, after, got, c.want)
-					}
-					if _, err := registry.Get(t.Context(), w.reg, virt.ReservationID("web1")); !errors.Is(err, registry.ErrNotFound) {
-						t.Errorf("crashed at step %d (after it: %t): a reservation is left: %v", at, after, err)
-					}
+					c.finished(w, at)
 					if t.Failed() {
 						return
 					}
 					if !crashed {
-						if at < 3 {
-							t.Errorf("only %d steps were seen", at-1)
+						if n < 3 {
+							t.Errorf("only %d steps were seen", n-1)
 						}
+						break
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestHandedBack tells each attempt before and after each of its steps that its
+// job is to be handed back. It says so in its error and begins nothing more; the
+// next attempt gives what one gives that was not disturbed.
+func TestHandedBack(t *testing.T) {
+	for _, c := range ways() {
+		t.Run(c.name, func(t *testing.T) {
+			for _, after := range []bool{false, true} {
+				for n := 1; ; n++ {
+					at := fmt.Sprintf("handed back at step %d (after it: %t)", n, after)
+					w := c.begin(t)
+					ctx, cancel := context.WithCancelCause(t.Context())
+					w.crash.tell(n, after, cancel)
+					_, err := w.run(ctx, c.action, c.params)
+					told, late := w.crash.happened(), w.crash.late
+					cancel(nil)
+					switch {
+					case !told && err != nil:
+						t.Errorf("without being told it fails: %v", err)
+					case told && err != nil && !errors.Is(err, scheduler.ErrHandedBack):
+						t.Errorf("%s, it says only %v", at, err)
+					case told && !after && err == nil:
+						t.Errorf("%s, and it succeeded", at)
+					case late > 0:
+						t.Errorf("%s, it began %d more", at, late)
+					}
+					w.crash.set(0, false)
+					w.checkPlace("web1")
+					w.attempt = 2
+					if _, err := w.run(t.Context(), c.action, c.params); err != nil {
+						t.Errorf("%s, the second attempt fails: %v", at, err)
+					}
+					c.finished(w, at)
+					if t.Failed() {
+						return
+					}
+					if !told {
 						break
 					}
 				}

@@ -28,6 +28,9 @@ func (r *run) defined(ctx context.Context, what string) error {
 	if err := r.placed(ctx, what); err != nil {
 		return err
 	}
+	if err := r.held(ctx); err != nil {
+		return err
+	}
 	if err := r.reach(ctx, r.place, "define"); err != nil {
 		return err
 	}
@@ -37,6 +40,15 @@ func (r *run) defined(ctx context.Context, what string) error {
 		return r.undo(ctx, err)
 	}
 	return nil
+}
+
+// held waits for the limit of the host that the VM was placed on, and looks
+// whether it is there still.
+func (r *run) held(ctx context.Context) error {
+	if err := r.take(ctx, r.host.ID); err != nil {
+		return err
+	}
+	return r.stillHere(ctx)
 }
 
 // undo gives a reservation back after the driver refused, if the VM was never

@@ -17,6 +17,9 @@ func (r *run) provision(ctx context.Context) (Result, error) {
 	if err := r.placed(ctx, virt.ActionProvision); err != nil {
 		return Result{}, err
 	}
+	if err := r.held(ctx); err != nil {
+		return Result{}, err
+	}
 	if err := r.reach(ctx, r.place, "make the disks of"); err != nil {
 		return Result{}, err
 	}
@@ -162,6 +165,9 @@ func (r *run) wipe(ctx context.Context) (string, error) {
 			return "its disks were on " + on + ", which has been removed", nil
 		}
 		if err != nil {
+			return "", err
+		}
+		if err := r.take(ctx, r.host.ID, on); err != nil {
 			return "", err
 		}
 	}

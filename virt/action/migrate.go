@@ -7,6 +7,7 @@ import (
 
 	"github.com/vagoth/vagoth/allocator"
 	"github.com/vagoth/vagoth/registry"
+	"github.com/vagoth/vagoth/scheduler"
 	"github.com/vagoth/vagoth/virt"
 )
 
@@ -15,6 +16,14 @@ func (r *run) migrate(ctx context.Context) (Result, error) {
 	if !r.there() {
 		return Result{}, r.nowhere("migrate")
 	}
+	d, to, err := r.target(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	// Both at once, before the state is asked for, which may change while it waits.
+	if err := r.take(ctx, r.host.ID, to.host.ID); err != nil {
+		return Result{}, err
+	}
 	info, err := r.info(ctx)
 	if err != nil {
 		return Result{}, err
@@ -22,10 +31,6 @@ func (r *run) migrate(ctx context.Context) (Result, error) {
 	runs := !off(info.State)
 	if runs && r.params.Cold {
 		return Result{}, fmt.Errorf("cannot migrate %s: %w on %s and is to be moved only when it does not: stop it first", r.node.Name(), virt.ErrBusy, r.host.ID)
-	}
-	d, to, err := r.target(ctx)
-	if err != nil {
-		return Result{}, err
 	}
 	if to.host.ID == r.host.ID {
 		return Result{Host: r.host.ID, State: info.State, Text: "it is there already"}, r.saw(ctx, info.State)
@@ -54,7 +59,9 @@ func (r *run) migrate(ctx context.Context) (Result, error) {
 		moving = r.moveDefinition(ctx, to)
 	}
 	// Whatever the driver said, the VM is where it is found.
-	if err := r.settle(context.WithoutCancel(ctx)); err != nil {
+	settling, done := unlessHandedBack(ctx)
+	defer done()
+	if err := r.settle(settling); err != nil {
 		return Result{}, errors.Join(moving, err)
 	}
 	if r.host.ID != to.host.ID {
@@ -64,6 +71,21 @@ func (r *run) migrate(ctx context.Context) (Result, error) {
 		return Result{}, moving
 	}
 	return Result{Host: r.host.ID, State: virt.State(r.node.State())}, nil
+}
+
+// unlessHandedBack goes on when ctx ends, unless it does because the job is to be
+// handed back: to look takes time, the program ends, and the next attempt begins
+// with it.
+func unlessHandedBack(ctx context.Context) (context.Context, func()) {
+	on, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	tell := func() {
+		if cause := context.Cause(ctx); errors.Is(cause, scheduler.ErrHandedBack) {
+			cancel(cause)
+		}
+	}
+	tell() // at once, if it is so already
+	stop := context.AfterFunc(ctx, tell)
+	return on, func() { stop(); cancel(nil) }
 }
 
 // moveDefinition is what a driver can do that is no Migrator, for a VM that is

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/vagoth/vagoth/manager/component"
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/scheduler"
+	"github.com/vagoth/vagoth/trail"
 	"github.com/vagoth/vagoth/virt"
 )
 
@@ -38,13 +41,13 @@ func (p place) there() bool { return p.hypervisor != nil }
 // look reads where the VM stands. A migration that was interrupted is settled
 // first, and after an attempt without an answer the driver is asked.
 func (r *run) look(ctx context.Context) error {
-	if err := r.read(ctx); err != nil {
+	if err := r.readHeld(ctx); err != nil {
 		return err
 	}
 	if err := r.settle(ctx); err != nil {
 		return err
 	}
-	if r.task.Job().Trail.Attempt > 1 && r.there() {
+	if max(r.task.Job().Trail.Attempt, trail.From(ctx).Attempt) > 1 && r.there() {
 		info, err := r.info(ctx)
 		switch {
 		case errors.Is(err, virt.ErrNotFound):
@@ -54,6 +57,49 @@ func (r *run) look(ctx context.Context) error {
 		default:
 			r.task.Log(fmt.Sprintf("%s has it, %s", r.host.ID, info.State))
 		}
+	}
+	return nil
+}
+
+// readHeld reads the node, and takes the limits of the hosts that it is about
+// before any driver hears of it. To read takes none.
+func (r *run) readHeld(ctx context.Context) error {
+	if err := r.read(ctx); err != nil || r.task.Job().Action == virt.ActionPoll {
+		return err
+	}
+	for range maxChoices {
+		about := []string{r.host.ID, virt.MovesTo(r.node)}
+		if err := r.take(ctx, about...); err != nil {
+			return err
+		}
+		// While it waited, an operator may have freed the VM or placed it.
+		if err := r.read(ctx); err != nil {
+			return err
+		}
+		if r.host.ID == about[0] && virt.MovesTo(r.node) == about[1] {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: %s changed its host %d times while its turn there was waited for: try again", registry.ErrConflict, r.node.Name(), maxChoices)
+}
+
+// take waits until the attempt holds the limits of these hosts, and of no others.
+// An empty ID is no host.
+func (r *run) take(ctx context.Context, hosts ...string) error {
+	var names []string
+	for _, h := range hosts {
+		if h != "" && !slices.Contains(names, scheduler.HostLimit(h)) {
+			names = append(names, scheduler.HostLimit(h))
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	if err := scheduler.TakeLimits(ctx, r.task, names...); err != nil {
+		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+			err = fmt.Errorf("%w (%w)", cause, err)
+		}
+		return fmt.Errorf("cannot wait for %s: %w", strings.Join(names, " and "), err)
 	}
 	return nil
 }

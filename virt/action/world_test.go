@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -35,10 +36,15 @@ type crash struct {
 	at    int  // 0 never
 	after bool // the step's deed is done, its answer is lost
 	gone  bool
+	back  context.CancelCauseFunc // not nil: instead of a crash, the attempt is told to hand its job back
+	late  int                     // deeds begun after that
 }
 
 // step does a deed, or does not.
-func (c *crash) step(deed func() error) error {
+func (c *crash) step(ctx context.Context, deed func() error) error {
+	if c.back != nil {
+		return c.told(ctx, deed)
+	}
 	c.mu.Lock()
 	c.steps++
 	if c.gone {
@@ -58,10 +64,48 @@ func (c *crash) step(deed func() error) error {
 	return err
 }
 
+// told is step where the attempt is told to hand its job back.
+func (c *crash) told(ctx context.Context, deed func() error) error {
+	c.mu.Lock()
+	c.steps++
+	now := c.at > 0 && c.steps == c.at
+	c.gone = c.gone || now
+	c.mu.Unlock()
+	tell := func() {
+		c.back(scheduler.ErrHandedBack)
+		select { // a context may hear of it a little later
+		case <-ctx.Done():
+		case <-time.After(5 * time.Second):
+		}
+	}
+	if now && !c.after {
+		tell()
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if c.happened() && !now {
+		c.mu.Lock()
+		c.late++
+		c.mu.Unlock()
+	}
+	err := deed()
+	if now {
+		tell()
+	}
+	return err
+}
+
 func (c *crash) set(at int, after bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.steps, c.at, c.after, c.gone = 0, at, after, false
+	c.steps, c.at, c.after, c.gone, c.back, c.late = 0, at, after, false, nil, 0
+}
+
+// tell makes it a hand-back instead of a crash.
+func (c *crash) tell(at int, after bool, back context.CancelCauseFunc) {
+	c.set(at, after)
+	c.back = back
 }
 
 func (c *crash) happened() bool {
@@ -93,7 +137,7 @@ func (f *fake) do(ctx context.Context, op string, h virt.Host, deed func() error
 			return err
 		}
 	}
-	return f.crash.step(func() error {
+	return f.crash.step(ctx, func() error {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if f.hosts[h.ID] == nil {
@@ -226,7 +270,7 @@ type watched struct {
 }
 
 func (r watched) Update(ctx context.Context, fn func(registry.Tx) error) error {
-	return r.w.crash.step(func() error {
+	return r.w.crash.step(ctx, func() error {
 		err := r.Registry.Update(ctx, fn)
 		r.w.checkCapacity()
 		return err
@@ -234,7 +278,7 @@ func (r watched) Update(ctx context.Context, fn func(registry.Tx) error) error {
 }
 
 func (r watched) View(ctx context.Context, o ...registry.ReadOption) (registry.Reader, error) {
-	if r.w.crash.happened() {
+	if r.w.crash.happened() && r.w.crash.back == nil {
 		return nil, errCrash
 	}
 	return r.Registry.View(ctx, o...)
@@ -249,6 +293,15 @@ type world struct {
 	parts   virt.Parts
 	actions map[string]scheduler.Action
 	attempt int
+	limits  *lender // not nil: the scheduler shares limits out
+}
+
+// task is the task as the world's scheduler makes it.
+func (w *world) task(f *fakeTask) scheduler.Task {
+	if w.limits == nil {
+		return f
+	}
+	return &limitedTask{f, w.limits}
 }
 
 func (w *world) Parts() virt.Parts { return w.parts }
@@ -329,7 +382,8 @@ func (w *world) set(id string, fn func(*registry.Draft)) {
 // run runs one attempt of an action in the caller.
 func (w *world) run(ctx context.Context, name string, p virt.Params) (Result, error) {
 	t := trail.Trail{Transaction: "t", Source: "test", Job: "job", Attempt: w.attempt}
-	res, err := w.actions[name].Run(trail.With(ctx, t), &fakeTask{job: scheduler.Job{ID: "job", Queue: p.VM, Action: name, Params: scheduler.MustParams(p), Trail: t}})
+	task := &fakeTask{job: scheduler.Job{ID: "job", Queue: p.VM, Action: name, Params: scheduler.MustParams(p), Trail: t}}
+	res, err := w.actions[name].Run(trail.With(ctx, t), w.task(task))
 	r, _ := res.(Result)
 	return r, err
 }
