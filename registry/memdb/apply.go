@@ -2,6 +2,8 @@ package memdb
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	gomemdb "github.com/hashicorp/go-memdb"
 )
@@ -21,13 +23,15 @@ func prepared(db *gomemdb.MemDB, base *state, l *layer) successor {
 			panic(fmt.Sprintf("memdb: %v", err)) // a misspelt table: the indexers cannot fail
 		}
 	}
-	x := newEdits(base.find)
+	x := newEdits(base.find, mostLate)
 	// A reference can go from one node to another. Whoever gives one up leaves
 	// first, or it would take the entry of the one that comes.
-	for _, e := range l.nodes {
-		x.release(e)
+	ids := slices.Sorted(maps.Keys(l.nodes))
+	for _, id := range ids {
+		x.release(l.nodes[id])
 	}
-	for _, e := range l.nodes {
+	for _, id := range ids {
+		e := l.nodes[id]
 		x.claim(e)
 		x.list(e)
 		switch {
@@ -58,14 +62,14 @@ func prepared(db *gomemdb.MemDB, base *state, l *layer) successor {
 // edits changes a finder for one batch. release and claim may run beside list.
 type edits struct {
 	edit    *edit
+	most    int // see sorted
 	find    finder
 	changed []*posting
 }
 
-func newEdits(find finder) *edits {
-	e := new(edit)
-	find.keys, find.names = find.keys.next(e), find.names.next(e)
-	return &edits{edit: e, find: find}
+func newEdits(find finder, most int) *edits {
+	find.keys, find.names = find.keys.next(most), find.names.next(most)
+	return &edits{edit: new(edit), most: most, find: find}
 }
 
 // release takes out the references that a node gives up.
@@ -124,11 +128,10 @@ func (x *edits) posting(a attr) *posting {
 	if ok && was.edit == x.edit {
 		return was
 	}
-	p := &posting{attr: a}
+	p := &posting{attr: a, edit: x.edit}
+	p.most = x.most
 	if ok {
-		p.follow(&was.sorted, x.edit)
-	} else {
-		p.follow(nil, x.edit)
+		p.follow(&was.sorted, x.most)
 	}
 	x.find.lists.set(x.edit, p)
 	x.changed = append(x.changed, p)

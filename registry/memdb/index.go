@@ -60,6 +60,7 @@ func (o owned) ID() string { return o.ref }
 // posting is the set of nodes that have an attr.
 type posting struct {
 	attr attr
+	edit *edit // of the batch that may change it
 	sorted[*registry.Node]
 }
 

@@ -119,7 +119,7 @@ func (s stack) named(prefix string, limit int) (*sorted[*registry.Node], bool) {
 	if limit == 0 {
 		return nil, false
 	}
-	found := &sorted[*registry.Node]{edit: new(edit)}
+	found := &sorted[*registry.Node]{most: limit + 1}
 	seen := 0
 	more := func() bool { seen++; return seen <= limit }
 	s.base.find.names.from(prefix, func(o owned) bool {

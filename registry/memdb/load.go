@@ -29,6 +29,10 @@ type loader struct {
 // replayed is how many commits are applied at a time.
 const replayed = 4096
 
+// loaded is how many changes a list gathers while a snapshot is read, before they
+// go into its tree.
+const loaded = 1 << 16
+
 func newLoader(db *DB) *loader { return &loader{db: db} }
 
 // snapshot takes one record of a snapshot.
@@ -45,7 +49,7 @@ func (l *loader) snapshot(rec []byte) error {
 		}
 		l.got = header{store: l.want.store, rev: l.want.rev}
 		l.txn = l.db.tables.Txn(true)
-		l.make = newEdits(newFinder())
+		l.make = newEdits(newFinder(), loaded)
 		l.fill = inserter{txn: l.txn, make: l.make}
 	case recNode:
 		n := d.node()

@@ -1,10 +1,6 @@
 package memdb
 
-import (
-	"slices"
-	"strings"
-	"sync/atomic"
-)
+import "sync/atomic"
 
 // sorted is an immutable set of items, ordered by ID: a tree, and the latest
 // changes, which the tree lacks. Most of them are never asked for between two
@@ -13,7 +9,7 @@ import (
 //
 // A batch takes next of the set and changes that, until it is published.
 type sorted[E identified] struct {
-	edit *edit // of the batch that may change it
+	most int // changes that the tree may lack
 	tree tree[E]
 	n    int
 	// late is a part of an array that is only ever appended to: the next version
@@ -23,25 +19,15 @@ type sorted[E identified] struct {
 	settled atomic.Pointer[tree[E]] // the tree with late, once somebody has asked
 }
 
-// late is a change that the tree lacks.
-type late[E identified] struct {
-	item E
-	gone bool
-}
-
-// next returns the version of s, which may be nil, that a batch may change.
-func (s *sorted[E]) next(e *edit) *sorted[E] {
-	n := &sorted[E]{}
-	n.follow(s, e)
+// next returns a version of s that a batch may change.
+func (s *sorted[E]) next(most int) *sorted[E] {
+	n := new(sorted[E])
+	n.follow(s, most)
 	return n
 }
 
-func (s *sorted[E]) follow(before *sorted[E], e *edit) {
-	s.edit = e
-	if before == nil {
-		return
-	}
-	s.n = before.n
+func (s *sorted[E]) follow(before *sorted[E], most int) {
+	s.most, s.n = most, before.n
 	if t := before.settled.Load(); t != nil {
 		s.tree = *t
 		return
@@ -64,37 +50,18 @@ func (s *sorted[E]) remove(item E) {
 }
 
 func (s *sorted[E]) change(c late[E]) {
-	if s.late = append(s.late, c); len(s.late) >= min(max(s.n/4, 16), mostLate) {
+	if s.late = append(s.late, c); len(s.late) >= min(max(s.n/4, 16), s.most) {
 		s.settle()
 	}
 }
 
-// mostLate is how many changes a tree lacks at most: the first who asks for it
+// mostLate is how many changes the tree of a published set lacks at most: the first who asks for it
 // waits no longer than it takes to make these, which is well under a millisecond.
 const mostLate = 1024
 
-// settle makes the changes in the tree, for the batch that s belongs to.
+// settle makes the changes in the tree.
 func (s *sorted[E]) settle() {
-	s.tree.take(s.edit, s.late)
-	s.late = nil
-}
-
-// take makes the changes, of which a later one counts more.
-func (t *tree[E]) take(e *edit, changes []late[E]) {
-	byID := func(a, b late[E]) int { return strings.Compare(a.item.ID(), b.item.ID()) }
-	if !slices.IsSortedFunc(changes, byID) {
-		changes = slices.Clone(changes) // others read them
-		slices.SortStableFunc(changes, byID)
-	}
-	for i, c := range changes {
-		switch {
-		case i+1 < len(changes) && changes[i+1].item.ID() == c.item.ID():
-		case c.gone:
-			t.remove(e, c.item.ID())
-		default:
-			t.set(e, c.item)
-		}
-	}
+	s.tree, s.late = s.tree.with(s.late), nil
 }
 
 // whole returns the tree with all changes. Two who ask at the same time may both
@@ -106,8 +73,7 @@ func (s *sorted[E]) whole() *tree[E] {
 	if t := s.settled.Load(); t != nil {
 		return t
 	}
-	t := s.tree
-	t.take(new(edit), s.late)
+	t := s.tree.with(s.late)
 	s.settled.Store(&t)
 	return &t
 }

@@ -36,7 +36,7 @@ func TestASortedSetIsSorted(t *testing.T) {
 				t.Fatalf("it holds %v (%d), want %v", got, p.len(), want)
 			}
 		}
-		p = p.next(new(edit))
+		p = p.next(mostLate)
 		for range rapid.IntRange(1, 30).Draw(t, "rounds") {
 			at, n := rapid.IntRange(0, span).Draw(t, "at"), rapid.IntRange(1, 300).Draw(t, "n")
 			step := rapid.IntRange(1, 7).Draw(t, "step")
@@ -68,12 +68,12 @@ func TestASortedSetIsSorted(t *testing.T) {
 					}
 				}
 				if rapid.IntRange(0, 3).Draw(t, "fail") == 0 { // a batch that is given up
-					lost := p.next(new(edit))
+					lost := p.next(mostLate)
 					for i := range rapid.IntRange(1, 40).Draw(t, "lost") {
 						lost.set(numbered(span+i), true)
 					}
 				}
-				p = p.next(new(edit))
+				p = p.next(mostLate)
 			}
 		}
 		for _, o := range append(olds, old{p, slices.Sorted(maps.Keys(set))}) {
@@ -95,7 +95,7 @@ func TestASortedSetIsReadWhileItGrows(t *testing.T) {
 	p := new(sorted[*registry.Node])
 	var wg sync.WaitGroup
 	for round := range 200 {
-		p = p.next(new(edit))
+		p = p.next(mostLate)
 		for i := range 17 {
 			p.set(numbered(round*17+i), true)
 		}
@@ -117,7 +117,7 @@ func TestASortedSetIsReadWhileItGrows(t *testing.T) {
 func TestFewChangesArePutOff(t *testing.T) {
 	p := new(sorted[*registry.Node])
 	for i := range 20000 {
-		p = p.next(new(edit))
+		p = p.next(mostLate)
 		p.set(numbered(i*7919%20000), true)
 		if len(p.late) > mostLate || len(p.late) > max(p.n/4, 16) {
 			t.Fatalf("of %d items %d are put off", p.n, len(p.late))

@@ -209,7 +209,7 @@ func TestCheckFindsWhatDoesNotFit(t *testing.T) {
 		t.Fatal(p)
 	}
 	state := db.state.Load()
-	x := newEdits(state.find)
+	x := newEdits(state.find, mostLate)
 	vms := x.posting(attr{kind: attrType, a: "vm"})
 	first, _ := state.find.keys.whole().first()
 	owner := state.node(first.id)

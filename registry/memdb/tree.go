@@ -9,51 +9,38 @@ import (
 // of each level, so that larger ones cost writers more than they give readers.
 const fanout = 32
 
-// edit marks the pages that one batch made for itself and may still change.
-// It has a size, so that no two share an address.
-type edit struct{ _ byte }
-
 // identified is what a tree holds, ordered by ID.
 type identified interface{ ID() string }
 
-// tree is an immutable B-tree. A batch takes a copy of the struct, changes the
-// copy under an edit of its own, and publishes it.
+// tree is an immutable B-tree. Many changes at once make the next: each page that
+// one of them is in is copied once.
 type tree[E identified] struct{ root *page[E] }
 
 // page is a leaf (items) or an inner page (below).
 type page[E identified] struct {
-	edit  *edit
 	items []E
 	*below[E]
 }
 
 // below is what an inner page has. lows[i] is not greater than any ID below
-// kids[i] and greater than all below kids[i-1]; lows[0] is not used. Versions
-// of a page share lows, which only change when kids come or go: it is replaced,
-// never written to.
+// kids[i] and greater than all below kids[i-1]; lows[0] is not used. Versions of
+// a page share lows as long as no kids come or go.
 type below[E identified] struct {
 	kids []*page[E]
 	lows []string
 }
 
-func inner[E identified](e *edit, kids []*page[E], lows []string) *page[E] {
-	return &page[E]{edit: e, below: &below[E]{kids: kids, lows: lows}}
+// part is a page that has come to stand right of another, and its low.
+type part[E identified] struct {
+	low  string
+	page *page[E]
 }
 
-// without returns a copy of s that lacks its i-th.
-func without(s []string, i int) []string {
-	return append(append(make([]string, 0, len(s)-1), s[:i]...), s[i+1:]...)
-}
-
-// own returns p if e may change it, and a copy that it may change if not.
-func (p *page[E]) own(e *edit) *page[E] {
-	if p.edit == e {
-		return p
-	}
-	if p.below != nil {
-		return inner(e, slices.Clone(p.kids), p.lows)
-	}
-	return &page[E]{edit: e, items: append(make([]E, 0, len(p.items)+1), p.items...)}
+// late is a change: an item that is new or in the place of the one with its ID,
+// or that has gone.
+type late[E identified] struct {
+	item E
+	gone bool
 }
 
 func (p *page[E]) size() int {
@@ -63,8 +50,8 @@ func (p *page[E]) size() int {
 	return len(p.items)
 }
 
-func (p *page[E]) find(id string) (int, bool) {
-	return slices.BinarySearchFunc(p.items, id, func(n E, id string) int { return strings.Compare(n.ID(), id) })
+func find[E identified](items []E, id string) (int, bool) {
+	return slices.BinarySearchFunc(items, id, func(n E, id string) int { return strings.Compare(n.ID(), id) })
 }
 
 // child is the index of the kid that id belongs to.
@@ -76,140 +63,221 @@ func (p *page[E]) child(id string) int {
 	return i
 }
 
-// set adds n, or replaces the item of the same ID.
-func (t *tree[E]) set(e *edit, n E) {
-	if t.root == nil {
-		t.root = &page[E]{edit: e, items: []E{n}}
-		return
+// with returns the tree with changes, of which a later one counts more.
+func (t tree[E]) with(changes []late[E]) tree[E] {
+	if len(changes) == 0 {
+		return t
 	}
-	root, right, low := t.root.set(e, n)
-	if right != nil {
-		root = inner(e, []*page[E]{root, right}, []string{"", low})
+	root := t.root
+	if root == nil {
+		root = new(page[E])
 	}
-	t.root = root
-}
-
-// set returns the page that takes p's place and, if it had to be split, the one
-// right of it with its low.
-func (p *page[E]) set(e *edit, n E) (self, right *page[E], low string) {
-	p = p.own(e)
-	if p.below == nil {
-		i, found := p.find(n.ID())
-		if found {
-			p.items[i] = n
-			return p, nil, ""
+	root, more := root.with(inOrder(changes))
+	for len(more) > 0 {
+		kids, lows := []*page[E]{root}, []string{""}
+		for _, m := range more {
+			kids, lows = append(kids, m.page), append(lows, m.low)
 		}
-		p.items = slices.Insert(p.items, i, n)
-		if len(p.items) <= fanout {
-			return p, nil, ""
-		}
-		at := fanout / 2
-		if i == fanout {
-			at = fanout // ascending IDs leave full pages behind
-		}
-		right = &page[E]{edit: e, items: slices.Clone(p.items[at:])}
-		clear(p.items[at:])
-		p.items = p.items[:at]
-		return p, right, right.items[0].ID()
+		root, more = inners(kids, lows, false)
 	}
-	i := p.child(n.ID())
-	kid, sibling, low := p.kids[i].set(e, n)
-	p.kids[i] = kid
-	if sibling == nil {
-		return p, nil, ""
-	}
-	p.kids = slices.Insert(p.kids, i+1, sibling)
-	p.lows = slices.Insert(slices.Clip(p.lows), i+1, low) // a copy
-	if len(p.kids) <= fanout {
-		return p, nil, ""
-	}
-	at := fanout / 2
-	if i+1 == fanout {
-		at = fanout
-	}
-	right = inner(e, slices.Clone(p.kids[at:]), slices.Clone(p.lows[at:]))
-	low = right.lows[0]
-	clear(p.kids[at:])
-	p.kids, p.lows = p.kids[:at], slices.Clone(p.lows[:at])
-	return p, right, low
-}
-
-// remove takes out what has the ID.
-func (t *tree[E]) remove(e *edit, id string) {
-	if t.root == nil {
-		return
-	}
-	root, removed := t.root.remove(e, id)
-	if !removed {
-		return
-	}
-	for root != nil && root.below != nil && len(root.kids) == 1 {
+	for root.below != nil && len(root.kids) == 1 {
 		root = root.kids[0]
 	}
 	if root.size() == 0 {
 		root = nil
 	}
-	t.root = root
+	return tree[E]{root}
 }
 
-func (p *page[E]) remove(e *edit, id string) (*page[E], bool) {
+// with returns the page with changes, each of another ID and in their order, and
+// what now stands right of it. It may be empty.
+func (p *page[E]) with(changes []late[E]) (*page[E], []part[E]) {
 	if p.below == nil {
-		i, found := p.find(id)
-		if !found {
-			return p, false
+		return p.leafWith(changes)
+	}
+	type growth struct {
+		at   int
+		more []part[E]
+	}
+	var grown []growth
+	kids, small := slices.Clone(p.kids), false
+	for len(changes) > 0 {
+		i, n := p.child(changes[0].item.ID()), len(changes)
+		if i+1 < len(kids) {
+			n = until(changes, p.lows[i+1])
 		}
-		p = p.own(e)
-		p.items = slices.Delete(p.items, i, i+1)
-		return p, true
+		kid, more := kids[i].with(changes[:n])
+		if kids[i] = kid; len(more) > 0 {
+			grown = append(grown, growth{i, more})
+		}
+		small = small || kid.size() < fanout/4
+		changes = changes[n:]
 	}
-	i := p.child(id)
-	kid, removed := p.kids[i].remove(e, id)
-	if !removed {
-		return p, false
+	if len(grown) == 0 && !small {
+		return &page[E]{below: &below[E]{kids, p.lows}}, nil
 	}
-	p = p.own(e)
-	p.kids[i] = kid
-	switch {
-	case kid.size() == 0:
-		p.drop(i)
-	case kid.size() < fanout/4 && i > 0:
-		p.merge(e, i-1)
-	case kid.size() < fanout/4 && i+1 < len(p.kids):
-		p.merge(e, i)
+	ascending := len(grown) == 1 && grown[0].at == len(kids)-1
+	var all []*page[E]
+	var lows []string
+	for i, kid := range kids {
+		all, lows = joined(all, lows, part[E]{p.lows[i], kid})
+		if len(grown) > 0 && grown[0].at == i {
+			for _, m := range grown[0].more {
+				all, lows = joined(all, lows, m)
+			}
+			grown = grown[1:]
+		}
 	}
-	return p, true
+	return inners(all, lows, ascending)
 }
 
-// drop takes out an empty kid. What was below it now belongs to the kid left of
-// it, or, for the first, to the one that becomes the first.
-func (p *page[E]) drop(i int) {
-	p.kids = slices.Delete(p.kids, i, i+1)
-	p.lows = without(p.lows, i)
+// until is how many of the changes are of IDs less than low; the first one is.
+func until[E identified](changes []late[E], low string) int {
+	step := 1
+	for step < len(changes) && changes[step].item.ID() < low {
+		step *= 2
+	}
+	from, to := step/2, min(step, len(changes))
+	n, _ := slices.BinarySearchFunc(changes[from:to], low, func(c late[E], low string) int { return strings.Compare(c.item.ID(), low) })
+	return from + n
 }
 
-// merge joins the kids i and i+1 if they fit into one with room to spare, so
-// that scattered deletions leave no trail of nearly empty pages.
-func (p *page[E]) merge(e *edit, i int) {
-	l, r := p.kids[i], p.kids[i+1]
-	if l.size()+r.size() > fanout*3/4 {
-		return
+// joined puts a page behind others. Empty ones are left out, and small ones join
+// the one before if there is room to spare, so that scattered deletions leave no
+// trail of nearly empty pages.
+func joined[E identified](kids []*page[E], lows []string, next part[E]) ([]*page[E], []string) {
+	n := next.page.size()
+	if n == 0 {
+		return kids, lows
 	}
-	l = l.own(e)
-	if l.below != nil {
-		lows := slices.Concat(l.lows, r.lows)
-		lows[len(l.lows)] = p.lows[i+1]
-		l.kids = append(l.kids, r.kids...)
-		l.lows = lows
-	} else {
-		l.items = append(l.items, r.items...)
+	if len(kids) > 0 {
+		last := kids[len(kids)-1]
+		if m := last.size(); min(m, n) < fanout/4 && m+n <= fanout*3/4 {
+			kids[len(kids)-1] = last.joined(next)
+			return kids, lows
+		}
 	}
-	p.kids[i] = l
-	p.drop(i + 1)
+	return append(kids, next.page), append(lows, next.low)
+}
+
+func (p *page[E]) joined(right part[E]) *page[E] {
+	if p.below == nil {
+		return &page[E]{items: slices.Concat(p.items, right.page.items)}
+	}
+	lows := slices.Concat(p.lows, right.page.lows)
+	lows[len(p.lows)] = right.low
+	return &page[E]{below: &below[E]{slices.Concat(p.kids, right.page.kids), lows}}
+}
+
+func (p *page[E]) leafWith(changes []late[E]) (*page[E], []part[E]) {
+	items, rest := make([]E, 0, len(p.items)+len(changes)), p.items
+	for _, c := range changes {
+		i, found := find(rest, c.item.ID())
+		items = append(items, rest[:i]...)
+		if found {
+			i++
+		}
+		rest = rest[i:]
+		if !c.gone {
+			items = append(items, c.item)
+		}
+	}
+	if len(items)+len(rest) <= fanout {
+		return &page[E]{items: append(items, rest...)}, nil
+	}
+	each := pageful(len(items)+len(rest), len(rest) == 0)
+	items = append(items, rest...)
+	self := &page[E]{items: slices.Clone(items[:each])}
+	var more []part[E]
+	for some := range slices.Chunk(items[each:], each) {
+		more = append(more, part[E]{some[0].ID(), &page[E]{items: slices.Clone(some)}})
+	}
+	return self, more
+}
+
+// inners makes inner pages of what is to be below them.
+func inners[E identified](kids []*page[E], lows []string, ascending bool) (*page[E], []part[E]) {
+	if len(kids) <= fanout {
+		return &page[E]{below: &below[E]{kids, lows}}, nil
+	}
+	each := pageful(len(kids), ascending)
+	make1 := func(from int) *page[E] {
+		to := min(from+each, len(kids))
+		return &page[E]{below: &below[E]{slices.Clone(kids[from:to]), slices.Clone(lows[from:to])}}
+	}
+	var more []part[E]
+	for from := each; from < len(kids); from += each {
+		more = append(more, part[E]{lows[from], make1(from)})
+	}
+	return make1(0), more
+}
+
+// pageful is how many of n, which are too many for one page, each page gets:
+// those that come in ascending order leave full pages behind, others some room.
+func pageful(n int, ascending bool) int {
+	if ascending {
+		return fanout
+	}
+	pages := (n + fanout*3/4 - 1) / (fanout * 3 / 4)
+	return (n + pages - 1) / pages
+}
+
+// inOrder returns the last change of each ID, ordered by ID. As each batch comes
+// in order, it merges what is in order already.
+func inOrder[E identified](changes []late[E]) []late[E] {
+	var ends []int // of what is in order
+	strict := true
+	for i := 1; i < len(changes); i++ {
+		if c := strings.Compare(changes[i-1].item.ID(), changes[i].item.ID()); c >= 0 {
+			strict = false
+			if c > 0 {
+				ends = append(ends, i)
+			}
+		}
+	}
+	if strict {
+		return changes // others read them, so they are not written to
+	}
+	ends = append(ends, len(changes))
+	from, to := slices.Clone(changes), make([]late[E], len(changes))
+	for len(ends) > 1 {
+		n, begin := 0, 0
+		for i := 0; i < len(ends); i += 2 {
+			if i+1 == len(ends) {
+				copy(to[begin:], from[begin:ends[i]])
+				ends[n] = ends[i]
+			} else {
+				merge(to[begin:ends[i+1]], from[begin:ends[i]], from[ends[i]:ends[i+1]])
+				ends[n] = ends[i+1]
+			}
+			begin = ends[n]
+			n++
+		}
+		from, to, ends = to, from, ends[:n]
+	}
+	last := from[:0]
+	for i, c := range from {
+		if i+1 == len(from) || from[i+1].item.ID() != c.item.ID() {
+			last = append(last, c)
+		}
+	}
+	return last
+}
+
+// merge fills to with both, of equal ones those in a first.
+func merge[E identified](to, a, b []late[E]) {
+	for i := range to {
+		if len(b) == 0 || len(a) > 0 && a[0].item.ID() <= b[0].item.ID() {
+			to[i], a = a[0], a[1:]
+		} else {
+			to[i], b = b[0], b[1:]
+		}
+	}
 }
 
 // walk yields the items with an ID greater than after, in order, and reports
 // whether yield wanted more.
-func (t *tree[E]) walk(after string, yield func(E) bool) bool {
+func (t tree[E]) walk(after string, yield func(E) bool) bool {
 	if t.root == nil {
 		return true
 	}
@@ -221,7 +289,7 @@ func (p *page[E]) walk(after string, yield func(E) bool) bool {
 		i := 0
 		if after != "" {
 			var found bool
-			if i, found = p.find(after); found {
+			if i, found = find(p.items, after); found {
 				i++
 			}
 		}
@@ -246,7 +314,7 @@ func (p *page[E]) walk(after string, yield func(E) bool) bool {
 }
 
 // get returns what has the ID.
-func (t *tree[E]) get(id string) (item E, ok bool) {
+func (t tree[E]) get(id string) (item E, ok bool) {
 	if t.root == nil {
 		return item, false
 	}
@@ -254,20 +322,20 @@ func (t *tree[E]) get(id string) (item E, ok bool) {
 	for p.below != nil {
 		p = p.kids[p.child(id)]
 	}
-	if i, found := p.find(id); found {
+	if i, found := find(p.items, id); found {
 		return p.items[i], true
 	}
 	return item, false
 }
 
 // count is how many items there are; it looks at every page.
-func (t *tree[E]) count() (n int) {
+func (t tree[E]) count() (n int) {
 	t.walk("", func(E) bool { n++; return true })
 	return n
 }
 
 // first returns the item with the smallest ID.
-func (t *tree[E]) first() (item E, ok bool) {
+func (t tree[E]) first() (item E, ok bool) {
 	t.walk("", func(i E) bool { item, ok = i, true; return false })
 	return item, ok
 }

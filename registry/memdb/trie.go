@@ -8,6 +8,10 @@ import (
 // keyed is what a trie holds, found by its key.
 type keyed[K comparable] interface{ key() K }
 
+// edit marks what one batch made for itself and may still change. It has a size,
+// so that no two share an address.
+type edit struct{ _ byte }
+
 // trie is an immutable hash trie. A batch takes a copy of the struct, changes the
 // copy under an edit of its own, and publishes it.
 type trie[K comparable, I keyed[K]] struct {
