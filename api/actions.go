@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +24,11 @@ func (s *server) submitAction(c *gin.Context) {
 	if !ok || !s.body(c, &req, MaxBody) {
 		return
 	}
+	wait, err := waitFor(c)
+	if err != nil {
+		s.fail(c, err)
+		return
+	}
 	params, err := s.paramsFor(r, n, req)
 	if err != nil {
 		s.fail(c, err)
@@ -32,7 +36,7 @@ func (s *server) submitAction(c *gin.Context) {
 	}
 	s.submit(c, scheduler.Package{Jobs: []scheduler.Job{{
 		Queue: n.ID(), Action: req.Action, Params: params, Timeout: req.Timeout, Key: req.Key,
-	}}})
+	}}}, wait)
 }
 
 // paramsFor completes the parameters with what the node says: vm is the node,
@@ -90,25 +94,19 @@ func (s *server) checkVerb(n *registry.Node, action string) error {
 
 func (s *server) submitPackage(c *gin.Context) {
 	var p scheduler.Package
-	if !s.body(c, &p, MaxPackage) {
+	wait, err := waitFor(c)
+	if err != nil {
+		s.fail(c, err)
 		return
 	}
-	for i, j := range p.Jobs {
-		if j.Trail != (trail.Trail{}) {
-			s.fail(c, &registry.InvalidError{Field: fmt.Sprintf("jobs[%d].trail", i), Reason: "the trail stands in the headers: leave it out"})
-			return
-		}
+	if s.body(c, &p, MaxPackage) && s.noTrails(c, p.Jobs) {
+		s.submit(c, p, wait)
 	}
-	s.submit(c, p)
 }
 
-func (s *server) submit(c *gin.Context, p scheduler.Package) {
+func (s *server) submit(c *gin.Context, p scheduler.Package, wait time.Duration) {
 	list, err := s.m.Scheduler.Submit(c.Request.Context(), p)
-	out := make([]scheduler.Status, 0, len(list))
-	for _, st := range list {
-		out = append(out, coded(st))
-	}
-	s.answer(c, out, err)
+	s.answerJobs(c, list, wait, err)
 }
 
 // coded names the class of a job's error, so that it crosses the wire.
@@ -133,57 +131,101 @@ func (s *server) listJobs(c *gin.Context) {
 		}
 		f.States = append(f.States, scheduler.State(text))
 	}
-	if text, given := c.GetQuery("limit"); given {
-		n, err := parseLimit(text)
-		if err != nil {
-			s.fail(c, err)
-			return
-		}
-		f.Limit = min(n, MaxPage)
+	page, err := s.jobPage(c)
+	if err != nil {
+		s.fail(c, err)
+		return
 	}
 	list := []scheduler.Status{}
-	for st, err := range s.m.Scheduler.List(c.Request.Context(), f) {
-		if err != nil {
+	ask := f
+	ask.Limit = page.limit
+	if page.behind != "" {
+		ask = scheduler.Filter{} // what changed meanwhile must not hide the place
+	}
+	for st, err := range s.m.Scheduler.List(c.Request.Context(), ask) {
+		switch {
+		case err != nil:
 			s.fail(c, err)
 			return
+		case page.behind != "":
+			if st.ID == page.behind {
+				page.behind = ""
+			}
+			continue
+		case st.SubmittedAt.Before(page.since) || !f.Matches(st):
+			continue
 		}
-		if list = append(list, coded(st)); len(list) == f.Limit {
+		if list = append(list, coded(st)); len(list) == page.limit {
 			break
 		}
+	}
+	if page.behind != "" {
+		s.fail(c, lostPlace("job", page.behind))
+		return
 	}
 	s.answer(c, list, nil)
 }
 
+// jobPage is what a list of jobs is bounded by.
+type jobPage struct {
+	limit  int
+	since  time.Time
+	behind string // the ID of the job behind which the page begins, until it is found
+}
+
+func (s *server) jobPage(c *gin.Context) (p jobPage, err error) {
+	if p.limit, err = pageLimit(c); err != nil {
+		return p, err
+	}
+	if text, given := c.GetQuery("since"); given {
+		if p.since, err = time.Parse(time.RFC3339Nano, text); err != nil {
+			return p, &registry.InvalidError{Field: "since", Reason: fmt.Sprintf("%.40q is no time such as 2026-01-31T12:00:00Z", text)}
+		}
+	}
+	if text, given := c.GetQuery("after"); given {
+		if err := registry.CheckName(text); err != nil {
+			return p, &registry.InvalidError{Field: "after", Reason: err.Error()}
+		}
+		p.behind = text
+	}
+	return p, nil
+}
+
 func (s *server) getJob(c *gin.Context) {
-	ctx, id := c.Request.Context(), param(c, "id")
-	text, given := c.GetQuery("wait")
-	if !given {
+	ctx := c.Request.Context()
+	d, err := waitFor(c)
+	if err != nil {
+		s.fail(c, err)
+		return
+	}
+	id, ok := s.checkRef(c, "id")
+	if !ok {
+		return
+	}
+	if d == 0 {
 		st, err := s.m.Scheduler.Status(ctx, id)
 		s.answer(c, coded(st), err)
 		return
 	}
-	d, err := time.ParseDuration(text)
-	if err != nil || d <= 0 || d > MaxWait {
-		s.fail(c, &registry.InvalidError{Field: "wait", Reason: fmt.Sprintf("%.32q is not a time above 0 and up to %s, such as 30s", text, MaxWait)})
+	if !s.idle(c) {
+		s.overloaded(c)
 		return
 	}
-	waiting, cancel := context.WithTimeout(ctx, d)
+	waiting, cancel := s.until(c, d)
 	defer cancel()
-	st, err := s.m.Scheduler.Wait(waiting, id)
-	if err != nil && waiting.Err() != nil && ctx.Err() == nil {
-		st, err = s.m.Scheduler.Status(ctx, id)
-	}
+	st, err := s.ended(waiting, ctx, id)
 	s.answer(c, coded(st), err)
 }
 
 func (s *server) cancelJob(c *gin.Context) {
-	if !s.body(c, &struct{}{}, MaxBody) {
+	id, ok := s.checkRef(c, "id")
+	if !ok || !s.body(c, &struct{}{}, MaxBody) {
 		return
 	}
-	ctx, id := c.Request.Context(), param(c, "id")
+	ctx := c.Request.Context()
 	canceller, ok := s.m.Scheduler.(scheduler.Canceller)
 	if !ok {
-		s.fail(c, fmt.Errorf("%w: cancel a job", scheduler.ErrUnsupported))
+		s.fail(c, s.unsupported("way to cancel a job"))
 		return
 	}
 	if err := canceller.Cancel(ctx, id, trail.From(ctx).Reason); err != nil {
@@ -195,7 +237,11 @@ func (s *server) cancelJob(c *gin.Context) {
 }
 
 func (s *server) jobLog(c *gin.Context) {
-	lines, err := s.m.Scheduler.Log(c.Request.Context(), param(c, "id"))
+	id, ok := s.checkRef(c, "id")
+	if !ok {
+		return
+	}
+	lines, err := s.m.Scheduler.Log(c.Request.Context(), id)
 	if lines == nil {
 		lines = []scheduler.Line{}
 	}
@@ -308,7 +354,7 @@ func (s *server) maintenance(c *gin.Context) {
 func (s *server) confirmDown(c *gin.Context) {
 	_, n, ok := s.node(c)
 	var req ConfirmRequest
-	if !ok || !s.body(c, &req, MaxBody) {
+	if !ok || !s.body(c, &req, MaxBody) || req.AbandonDisks && !s.may(c, admin, "abandon_disks") {
 		return
 	}
 	freed, err := virt.ConfirmDown(c.Request.Context(), s.m, n.ID(), trail.From(c.Request.Context()).Reason, virt.ConfirmOptions{AbandonDisks: req.AbandonDisks})

@@ -10,7 +10,6 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -249,19 +248,7 @@ func jobPath(id string, more ...string) string {
 
 // Jobs returns the newest jobs that match f.
 func (c *Client) Jobs(ctx context.Context, f scheduler.Filter) (list []scheduler.Status, err error) {
-	v := url.Values{}
-	for name, text := range map[string]string{"queue": f.Queue, "action": f.Action, "package": f.Package} {
-		if text != "" {
-			v.Set(name, text)
-		}
-	}
-	for _, st := range f.States {
-		v.Add("state", string(st))
-	}
-	if f.Limit > 0 {
-		v.Set("limit", strconv.Itoa(f.Limit))
-	}
-	return list, c.call(ctx, "GET", "/v1/jobs?"+v.Encode(), nil, &list)
+	return c.JobPage(ctx, f, time.Time{}, "")
 }
 
 // JobLog returns the lines that a job has logged.

@@ -232,7 +232,10 @@ func testMenu(o *opts) manager.Menu {
 				}
 				return o.wrap(db), nil
 			})},
-		Scheduler: map[string]component.Kind[scheduler.Deps, scheduler.Scheduler]{"sync": schedsync.Kind()},
+		Scheduler: map[string]component.Kind[scheduler.Deps, scheduler.Scheduler]{"sync": schedsync.Kind(), "full": component.Define("all there can be", none{},
+			func(_ context.Context, _ none, d scheduler.Deps) (scheduler.Scheduler, error) {
+				return newFull(d), nil
+			})},
 		Provisioner: map[string]component.Kind[provisioner.Deps, provisioner.Provisioner]{"plain": component.Define("plain", none{},
 			func(_ context.Context, _ none, d provisioner.Deps) (provisioner.Provisioner, error) {
 				return plainProvisioner{d, make(chan struct{})}, nil
@@ -254,6 +257,18 @@ func testMenu(o *opts) manager.Menu {
 // opts changes a test's cluster.
 type opts struct {
 	wrap func(registry.Registry) registry.Registry
+	full bool    // with a scheduler that can do everything
+	api  Options // of the handler
+}
+
+// fake is the scheduler of a cluster with opts.full.
+func (c *cluster) fake() *full {
+	c.t.Helper()
+	f, ok := c.m.Scheduler.(*full)
+	if !ok {
+		c.t.Fatalf("the scheduler is a %T", c.m.Scheduler)
+	}
+	return f
 }
 
 // cluster is an open cluster with a client of its handler.
@@ -267,7 +282,11 @@ type cluster struct {
 
 func newCluster(t *testing.T, o opts) *cluster {
 	t.Helper()
-	f, _ := config.Parse(t.TempDir()+"/vagoth.ini", []byte("[drivers.lab]\nuse = sim\n"))
+	text := "[drivers.lab]\nuse = sim\n"
+	if o.full {
+		text += "[scheduler]\nuse = full\n"
+	}
+	f, _ := config.Parse(t.TempDir()+"/vagoth.ini", []byte(text))
 	s, err := manager.Read(f, testMenu(&o))
 	if err != nil {
 		t.Fatal(err)
@@ -276,7 +295,8 @@ func newCluster(t *testing.T, o opts) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := Handler(m, Options{Version: "test", Now: func() time.Time { return time.Now().Add(time.Hour) }})
+	o.api.Version, o.api.Now = "test", func() time.Time { return time.Now().Add(time.Hour) }
+	h := Handler(m, o.api)
 	tr := InProcess(h)
 	t.Cleanup(func() {
 		if err := errors.Join(tr.Close(), m.Close()); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/vagoth/vagoth/allocator"
 	"github.com/vagoth/vagoth/provisioner"
@@ -37,6 +38,10 @@ const (
 	noEndpoint       = "no_endpoint"        // nothing is served there
 	methodNotAllowed = "method_not_allowed" // it is not asked like this
 	crossOrigin      = "cross_origin"       // a page of another site asks
+	unauthenticated  = "unauthenticated"    // nobody knows who asks
+	forbidden        = "forbidden"          // the one who asks may not
+	overloaded       = "overloaded"         // too many requests at once
+	notReady         = "not_ready"          // it begins, or ends
 )
 
 // StatusClientGone is the status of a request that its client gave up; nobody
@@ -71,9 +76,16 @@ func Codes() []Code {
 		{noEndpoint, http.StatusNotFound, ExitFailed, "nothing is served under this path", nil},
 		{methodNotAllowed, http.StatusMethodNotAllowed, ExitFailed, "the path is served, but not with this method", nil},
 		{crossOrigin, http.StatusForbidden, ExitFailed, "a browser asks for a page of another site", nil},
+		{unauthenticated, http.StatusUnauthorized, ExitFailed, "the request shows no token or certificate that is known; nothing was done", nil},
+		{forbidden, http.StatusForbidden, ExitFailed, "it needs a role that the token does not have; nothing was done", nil},
+		{overloaded, http.StatusTooManyRequests, ExitFailed, "too many requests at once; nothing was done, and the header Retry-After says when to try again", nil},
+		{notReady, http.StatusServiceUnavailable, ExitFailed, "vagoth is being shut down, or a store does not answer", nil},
 		{Internal, http.StatusInternalServerError, ExitFailed, "none of the others", nil},
 	}
 }
+
+// minRetry is the least that a header Retry-After can say.
+const minRetry = time.Second
 
 // codeNamed finds a code by its name on the wire.
 func codeNamed(name string) (Code, bool) {
@@ -125,6 +137,16 @@ func (e *Error) Is(target error) bool {
 	return false
 }
 
+// As finds a *scheduler.TooManyError, with the time after which to try again,
+// where too much is queued.
+func (e *Error) As(target any) bool {
+	many, ok := target.(**scheduler.TooManyError)
+	if ok = ok && e.Is(scheduler.ErrTooMany); ok {
+		*many = &scheduler.TooManyError{After: e.After.D()}
+	}
+	return ok
+}
+
 // Unwrap returns the *scheduler.JobError of an error that JobError made.
 func (e *Error) Unwrap() error { return e.cause }
 
@@ -144,6 +166,14 @@ func problemOf(err error) (int, Problem) {
 	var none *allocator.NoHostError
 	if errors.As(err, &none) {
 		p.Decision = none.Decision
+	}
+	var many *scheduler.TooManyError
+	if errors.As(err, &many) {
+		p.After = scheduler.Span(max(many.After, minRetry))
+	}
+	var known *Error
+	if errors.As(err, &known) && p.After == 0 {
+		p.After = known.After
 	}
 	return c.Status, p
 }

@@ -31,7 +31,7 @@ func sentinels() map[string]error {
 		"scheduler.ErrClosed": scheduler.ErrClosed, "scheduler.ErrUnsupported": scheduler.ErrUnsupported,
 		"scheduler.ErrStale": scheduler.ErrStale, "scheduler.ErrTooMany": scheduler.ErrTooMany, "scheduler.ErrCompacted": scheduler.ErrCompacted,
 		"scheduler.ErrHandedBack": scheduler.ErrHandedBack,
-		"provisioner.ErrInvalid": provisioner.ErrInvalid, "provisioner.ErrExhausted": provisioner.ErrExhausted, "provisioner.ErrVetoed": provisioner.ErrVetoed,
+		"provisioner.ErrInvalid":  provisioner.ErrInvalid, "provisioner.ErrExhausted": provisioner.ErrExhausted, "provisioner.ErrVetoed": provisioner.ErrVetoed,
 		"allocator.ErrNoHost": allocator.ErrNoHost,
 		"virt.ErrNotFound":    virt.ErrNotFound, "virt.ErrUnreachable": virt.ErrUnreachable, "virt.ErrUnsupported": virt.ErrUnsupported,
 		"virt.ErrBusy": virt.ErrBusy, "virt.ErrConflict": virt.ErrConflict, "virt.ErrInvalid": virt.ErrInvalid, "virt.ErrAnswers": virt.ErrAnswers,

@@ -27,18 +27,37 @@ type Options struct {
 	Version string
 	Log     *slog.Logger     // nil discards
 	Now     func() time.Time // nil is the machine's clock
+
+	// Auth says who asks. nil is for where nobody else can: everybody may
+	// everything, and is believed who he is.
+	Auth Authenticator
+
+	// Requests beyond these are refused with 429. Reading a status, stopping,
+	// cancelling and pausing have as many places of their own as MaxRequests.
+	MaxRequests int // at once; 0 is DefaultMaxRequests
+	MaxWaiting  int // long polls, streams and waits for a job; 0 is DefaultMaxWaiting
+
+	// Draining is closed when the server begins to shut down: it is not ready
+	// any more, and whoever waits is answered.
+	Draining <-chan struct{}
 }
 
-// Handler serves the management interface of m. It does not ask who calls:
-// whoever puts it on a network stands in front of it.
+// Handler serves the management interface of m. A daemon that listens at
+// several places uses one Handler for all of them; see Local.
 func Handler(m *manager.Manager, o Options) http.Handler {
+	if o.MaxRequests <= 0 {
+		o.MaxRequests = DefaultMaxRequests
+	}
+	if o.MaxWaiting <= 0 {
+		o.MaxWaiting = DefaultMaxWaiting
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &server{m: m, o: o, origin: http.NewCrossOriginProtection(), defining: make(chan struct{}, 1)}
+	s := &server{m: m, o: o, origin: http.NewCrossOriginProtection(), defining: make(chan struct{}, 1), gates: newGates(o)}
 	gin.SetMode(gin.ReleaseMode) // gin keeps it in the process; its debug mode prints every route
 	e := gin.New()
 	e.HandleMethodNotAllowed = true
@@ -63,6 +82,7 @@ type server struct {
 	o        Options
 	origin   *http.CrossOriginProtection
 	defining chan struct{} // held while a definition is read, merged and replaced
+	gates    gates
 }
 
 func (s *server) version(c *gin.Context) {
@@ -114,15 +134,22 @@ func (s *server) trail(c *gin.Context) {
 		*h.into = text
 	}
 	if err := t.Validate(); err != nil {
-		s.fail(c, &registry.InvalidError{Field: "trail", Reason: err.Error()})
+		s.fail(c, badTrail(err))
 		return
 	}
-	ctx := trail.Ensure(trail.With(c.Request.Context(), t), "api")
-	c.Request = c.Request.WithContext(ctx)
+	c.Set(sourceKey, t.Source)
+	c.Request = c.Request.WithContext(trail.Ensure(trail.With(c.Request.Context(), t), "api"))
 	c.Next()
-	if m := c.Request.Method; m != http.MethodGet && m != http.MethodHead {
-		s.o.Log.Info("request", "method", m, "path", fmt.Sprintf("%.200s", c.Request.URL.Path), "status", c.Writer.Status(), "trail", trail.From(ctx))
+	if m := c.Request.Method; m != http.MethodGet && m != http.MethodHead && !strings.HasPrefix(c.FullPath(), "/v1/work/") {
+		s.o.Log.Info("request", "method", m, "path", fmt.Sprintf("%.200s", c.Request.URL.Path), "status", c.Writer.Status(), "trail", trail.From(c.Request.Context()))
 	}
+}
+
+// sourceKey is where the source is kept that a request itself names.
+const sourceKey = "vagoth.source"
+
+func badTrail(err error) error {
+	return &registry.InvalidError{Field: "trail", Reason: err.Error()}
 }
 
 // sameOrigin refuses changes that a page of another site asks a browser for.
@@ -158,7 +185,7 @@ func (s *server) allowed(r route) gin.HandlerFunc {
 				s.fail(c, unknownParameter(name, r.query))
 				return
 			}
-			if len(values) > 1 && name != "tag" && name != "state" {
+			if len(values) > 1 && !multiple(name) {
 				s.fail(c, &registry.InvalidError{Field: name, Reason: "it is given twice"})
 				return
 			}
@@ -207,6 +234,7 @@ func (s *server) fail(c *gin.Context, err error) {
 	c.Abort()
 	status, p := problemOf(err)
 	p.Trail = trail.From(c.Request.Context())
+	retryAfter(c.Writer.Header(), p.After.D())
 	s.write(c, status, p)
 }
 

@@ -183,7 +183,7 @@ func TestHostileRequests(t *testing.T) {
 }
 
 func TestMethods(t *testing.T) {
-	c := newCluster(t, opts{})
+	c := newCluster(t, opts{full: true})
 	c.create("r1", "rack", `{}`)
 	resp, _ := c.request("OPTIONS", "/v1/nodes/r1", "")
 	if allow := resp.Header.Get("Allow"); resp.StatusCode != 204 || allow != "DELETE, GET, HEAD, PATCH, OPTIONS" {

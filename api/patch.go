@@ -17,7 +17,7 @@ import (
 func (s *server) patchNode(c *gin.Context) {
 	_, n, ok := s.node(c)
 	var p Patch
-	if !ok || !s.body(c, &p, MaxBody) {
+	if !ok || !s.body(c, &p, MaxBody) || p.Force && !s.may(c, admin, "force") {
 		return
 	}
 	if err := p.condition(c.GetHeader("If-Match")); err != nil {

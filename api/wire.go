@@ -19,6 +19,8 @@ const (
 	MaxPageBytes = 8 << 20          // of documents, after which a page ends early
 	MaxImport    = int64(4 << 30)   // bytes of an import
 	MaxWait      = 10 * time.Minute // for the end of a job
+	MaxLines     = 1000             // lines of a log in one request
+	MaxComplete  = scheduler.MaxNext
 )
 
 // The headers of a trail. Their values are escaped as a URL's path segment.
@@ -148,5 +150,6 @@ type Problem struct {
 	Code     string              `json:"code"`
 	Owner    string              `json:"owner,omitempty"` // of a unique key that is taken
 	Decision *allocator.Decision `json:"decision,omitempty"`
+	After    scheduler.Span      `json:"retry_after,omitzero"` // when to try again, as the header Retry-After says
 	Trail    trail.Trail         `json:"trail,omitzero"`
 }
