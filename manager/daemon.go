@@ -14,12 +14,11 @@ type Daemon struct {
 	Socket      component.Path `ini:"socket" help:"the unix socket; vagoth.sock in the data directory if empty"`
 	SocketGroup string         `ini:"socket_group" help:"a group whose members may use the socket too; empty is the user of the daemon alone"`
 
-	Listen      []string          `ini:"listen" help:"addresses on the network, such as 10.0.0.5:8443; with TLS, and clients that show a certificate or a token; tokens alone do on the loopback"`
-	TLSCert     component.Path    `ini:"tls_cert" help:"certificate of the daemon, with those that signed it, in PEM"`
-	TLSKey      component.Path    `ini:"tls_key" help:"its key, in PEM"`
-	ClientCA    component.Path    `ini:"client_ca" help:"certificates, in PEM, that sign those of clients"`
-	ClientRoles map[string]string `ini:"client_roles" help:"role of a client by the common name of its certificate, such as ops=admin, disk1=worker; * stands for all others" oneof:"reader,worker,operator,admin"`
-	Tokens      component.Path    `ini:"tokens" help:"file of bearer tokens that vagoth token writes; tokens in the data directory if empty"`
+	Listen   []string       `ini:"listen" help:"addresses on the network, such as 10.0.0.5:8443; with TLS, and clients that show a certificate or a token; tokens alone do on the loopback"`
+	TLSCert  component.Path `ini:"tls_cert" help:"certificate of the daemon, with those that signed it, in PEM"`
+	TLSKey   component.Path `ini:"tls_key" help:"its key, in PEM"`
+	ClientCA component.Path `ini:"client_ca" help:"certificates, in PEM, that sign those of clients; vagoth token says which are let in"`
+	Tokens   component.Path `ini:"tokens" help:"file of what vagoth token lets in; tokens in the data directory if empty"`
 
 	MaxConnections int           `ini:"max_connections" help:"connections of each listener at once" min:"1" max:"100000"`
 	MaxRequests    int           `ini:"max_requests" help:"requests at once, beside those that wait or stream; more are answered with 429, but status and stop pass" min:"1" max:"100000"`
@@ -35,7 +34,7 @@ type Daemon struct {
 // DaemonDefaults are the keys of [serve] where the file is silent.
 func DaemonDefaults() Daemon {
 	return Daemon{
-		MaxConnections: 1024, MaxRequests: 256,
+		MaxConnections: 8192, MaxRequests: 256,
 		HeaderTimeout: 5 * time.Second, BodyTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 		ShutdownTimeout: 30 * time.Second, LogLevel: "info", LogFormat: "text",
 	}
@@ -55,9 +54,6 @@ func (s *Settings) readDaemon(f *config.File) {
 	}
 	if s.Daemon.ClientCA != "" && s.Daemon.TLSCert == "" {
 		f.Report(component.Problem{File: f.Name(), Section: "serve", Key: "client_ca", Reason: "certificates of clients need TLS", Suggestion: "name tls_cert and tls_key"})
-	}
-	if len(s.Daemon.ClientRoles) > 0 && s.Daemon.ClientCA == "" {
-		f.Report(component.Problem{File: f.Name(), Section: "serve", Key: "client_roles", Reason: "there are no certificates of clients", Suggestion: "name client_ca"})
 	}
 	s.text = map[[2]string]string{}
 	for _, section := range f.Sections() {

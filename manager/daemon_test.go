@@ -3,7 +3,6 @@ package manager_test
 import (
 	"context"
 	"errors"
-	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -137,16 +136,14 @@ func TestDaemonSection(t *testing.T) {
 	if got := s.Daemon; got.Socket != want.Socket || got.Tokens != want.Tokens || got.HeaderTimeout != 5*time.Second || got.MaxConnections < 100 {
 		t.Errorf("without a section: %+v", got)
 	}
-	s = read(t, menu, "[serve]\nlisten = 127.0.0.1:1, [::1]:2\ntls_cert = c\ntls_key = k\nclient_ca = ca\nclient_roles = ops=admin, *=reader\nshutdown_timeout = 5s\n")
+	s = read(t, menu, "[serve]\nlisten = 127.0.0.1:1, [::1]:2\ntls_cert = c\ntls_key = k\nclient_ca = ca\nshutdown_timeout = 5s\n")
 	d := s.Daemon
-	if !slices.Equal(d.Listen, []string{"127.0.0.1:1", "[::1]:2"}) || !maps.Equal(d.ClientRoles, map[string]string{"ops": "admin", "*": "reader"}) || string(d.TLSKey) != filepath.Join(filepath.Dir(s.File), "k") {
+	if !slices.Equal(d.Listen, []string{"127.0.0.1:1", "[::1]:2"}) || string(d.TLSKey) != filepath.Join(filepath.Dir(s.File), "k") {
 		t.Errorf("decoded %+v", d)
 	}
 	for _, bad := range []struct{ text, says string }{
 		{"tls_cert = c\n", "go together"},
 		{"client_ca = c\n", "need TLS"},
-		{"client_roles = a=admin\n", "no certificates of clients"},
-		{"tls_cert = c\ntls_key = k\nclient_ca = ca\nclient_roles = a=root\n", "root"},
 		{"log_level = loud\n", "loud"},
 		{"header_timeout = 5\n", "header_timeout"},
 		{"listn = x\n", `did you mean "listen"?`},
