@@ -154,10 +154,10 @@ func (w *Worker) report(work context.Context, t *task, l scheduler.Lease, o outc
 		case lost(err):
 			w.log.WarnContext(ctx, "a job ended too late, its lease is somebody else's", "job", l.Job, "action", l.Action, "error", o.end.Error)
 			return
-		case errors.Is(err, scheduler.ErrInvalid) && o.end.Error == "" && o.back == "":
+		case refused(err) && o.end.Error == "" && o.back == "":
 			o.end = scheduler.Completion{Hold: l.Hold, Error: cut("the manager refused the result: "+err.Error(), maxError), Final: true}
 			continue
-		case errors.Is(err, scheduler.ErrInvalid), errors.Is(err, scheduler.ErrUnsupported):
+		case refused(err):
 			w.log.ErrorContext(ctx, "the manager refused how a job ended", "job", l.Job, "error", err)
 			return
 		}
@@ -181,7 +181,7 @@ func (w *Worker) tell(ctx context.Context, t *task, l scheduler.Lease, o outcome
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if lines := t.take(); len(lines) > 0 {
-		if err := w.broker.AddLog(ctx, l.Hold, lines...); err != nil && !errors.Is(err, scheduler.ErrInvalid) {
+		if err := w.broker.AddLog(ctx, l.Hold, lines...); err != nil && !refused(err) {
 			t.putBack(lines)
 			return err
 		}

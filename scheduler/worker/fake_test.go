@@ -235,3 +235,17 @@ func (f *fake) HandBack(ctx context.Context, h scheduler.Hold, reason string) er
 	}
 	return err
 }
+
+// asked returns the questions for jobs so far.
+func (f *fake) asked() []scheduler.Want {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.wants)
+}
+
+// beaten returns how many heartbeats came.
+func (f *fake) beaten() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.beats
+}

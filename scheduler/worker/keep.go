@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/scheduler"
 )
 
@@ -87,7 +88,7 @@ func (w *Worker) beat(ctx context.Context, t *task, l *lease, cancel context.Can
 	call, done := context.WithTimeout(ctx, min(callTimeout, l.length/beatsPerLease, time.Until(l.expires)))
 	defer done()
 	if lines := t.take(); len(lines) > 0 {
-		if err := w.broker.AddLog(call, l.Hold, lines...); err != nil && !errors.Is(err, scheduler.ErrInvalid) {
+		if err := w.broker.AddLog(call, l.Hold, lines...); err != nil && !refused(err) {
 			t.putBack(lines)
 			return err
 		}
@@ -109,4 +110,14 @@ func (w *Worker) beat(ctx context.Context, t *task, l *lease, cancel context.Can
 // lost reports whether the manager does not know the lease any more.
 func lost(err error) bool {
 	return errors.Is(err, scheduler.ErrStale) || errors.Is(err, scheduler.ErrNotFound)
+}
+
+// refused reports whether asking the same once more makes no sense.
+func refused(err error) bool {
+	for _, e := range []error{scheduler.ErrInvalid, scheduler.ErrUnsupported, registry.ErrInvalid, registry.ErrTooLarge} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }

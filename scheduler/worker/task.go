@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/vagoth/vagoth/scheduler"
@@ -13,6 +14,7 @@ import (
 const (
 	maxLines = 1_000
 	maxLine  = 4 << 10
+	maxBytes = 256 << 10 // of all lines
 	maxWords = 1 << 10
 	maxError = 8 << 10
 )
@@ -28,6 +30,7 @@ type task struct {
 	words   string
 	fresh   bool // the progress was not told yet
 	lines   []string
+	bytes   int // of lines
 	dropped int
 	changed chan struct{} // room for one
 }
@@ -45,7 +48,7 @@ func (t *task) Job() scheduler.Job { return t.job }
 // Progress implements scheduler.Task.
 func (t *task) Progress(percent int, text string) {
 	t.do(func() {
-		percent, text = min(max(percent, 0), 100), cut(oneLine(text), maxWords)
+		percent, text = min(max(percent, 0), 100), cut(oneLine(printable(text)), maxWords)
 		t.fresh = t.fresh || percent != t.percent || text != t.words
 		t.percent, t.words = percent, text
 	})
@@ -55,13 +58,18 @@ func (t *task) Progress(percent int, text string) {
 func (t *task) Log(text string) {
 	t.do(func() {
 		for line := range strings.SplitSeq(strings.TrimRight(text, "\r\n"), "\n") {
-			if len(t.lines) == maxLines {
-				t.dropped++
-				continue
-			}
-			t.lines = append(t.lines, cut(strings.TrimRight(line, "\r"), maxLine))
+			t.add(cut(printable(line), maxLine))
 		}
 	})
+}
+
+// add is for the holder of mu.
+func (t *task) add(line string) {
+	if len(t.lines) == maxLines || t.bytes+len(line) > maxBytes {
+		t.dropped++
+		return
+	}
+	t.lines, t.bytes = append(t.lines, line), t.bytes+len(line)
 }
 
 func (t *task) do(f func()) {
@@ -110,7 +118,7 @@ func (t *task) take() []string {
 	if t.dropped > 0 {
 		lines = append(lines, fmt.Sprintf("… and %d more lines, which came too fast", t.dropped))
 	}
-	t.lines, t.dropped = nil, 0
+	t.lines, t.bytes, t.dropped = nil, 0, 0
 	return lines
 }
 
@@ -118,10 +126,24 @@ func (t *task) take() []string {
 func (t *task) putBack(lines []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.lines = append(lines, t.lines...)
-	if over := len(t.lines) - maxLines; over > 0 {
-		t.lines, t.dropped = t.lines[:maxLines], t.dropped+over
+	later := t.lines
+	t.lines, t.bytes = nil, 0
+	for _, line := range lines {
+		t.add(line)
 	}
+	for _, line := range later {
+		t.add(line)
+	}
+}
+
+// printable replaces what could play tricks on a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\t' {
+			return ' '
+		}
+		return r
+	}, strings.TrimRight(s, "\r"))
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

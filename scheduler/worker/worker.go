@@ -171,7 +171,7 @@ func (w *Worker) fetch(ctx context.Context, start func(scheduler.Lease, time.Tim
 			start(l, asked)
 		}
 		switch {
-		case errors.Is(err, scheduler.ErrInvalid), errors.Is(err, scheduler.ErrUnsupported):
+		case refused(err):
 			return fmt.Errorf("the manager gives this worker no jobs: %w", err)
 		case err != nil:
 			pause := away.next(err)

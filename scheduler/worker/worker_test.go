@@ -86,12 +86,12 @@ func TestAJobIsDone(t *testing.T) {
 		if got.end.Result.String() != `{"path":"test"}` || !slices.Equal(got.lines, []string{"making test", "still making it"}) {
 			t.Fatalf("result %s, log %q", got.end.Result, got.lines)
 		}
-		w := f.wants[0]
+		w := f.asked()[0]
 		if w.Worker != "tester" || !slices.Equal(w.Queues, []string{"q"}) || w.Max != 1 || w.Wait.D() != 30*time.Second || w.Lease.D() != time.Minute || w.Actions != nil {
 			t.Fatalf("it asked for %+v", w)
 		}
 		pass(time.Hour)
-		if n := len(f.wants); n > 125 {
+		if n := len(f.asked()); n > 125 {
 			t.Fatalf("%d questions in an idle hour", n)
 		}
 	})
@@ -194,8 +194,8 @@ func TestALongJobKeepsItsLease(t *testing.T) {
 		if f.look(j).Attempt != 1 {
 			t.Fatal("it was handed out twice")
 		}
-		if f.beats < 50 || f.beats > 70 {
-			t.Fatalf("%d heartbeats in 10 minutes, one each 10 s is expected", f.beats)
+		if f.beaten() < 50 || f.beaten() > 70 {
+			t.Fatalf("%d heartbeats in 10 minutes, one each 10 s is expected", f.beaten())
 		}
 	})
 }
@@ -215,17 +215,17 @@ func TestProgressAndLinesAreToldSoonAndNotTooOften(t *testing.T) {
 		step = make(chan string)
 		j := f.submit("work", `{}`)
 		pass(2 * time.Second)
-		step <- "one\ttwo"
+		step <- "one\ttwo\x1b[2J"
 		pass(time.Millisecond)
-		if got := f.look(j); got.percent != 50 || got.words != "one two" || !slices.Equal(got.lines, []string{"at one\ttwo"}) {
+		if got := f.look(j); got.percent != 50 || got.words != "one two [2J" || !slices.Equal(got.lines, []string{"at one\ttwo [2J"}) {
 			t.Fatalf("%d %% %q, lines %q", got.percent, got.words, got.lines)
 		}
-		before := f.beats
+		before := f.beaten()
 		for i := range 100 {
 			step <- fmt.Sprint(i)
 			pass(10 * time.Millisecond)
 		}
-		if got := f.beats - before; got < 1 || got > 2 {
+		if got := f.beaten() - before; got < 1 || got > 2 {
 			t.Fatalf("%d heartbeats in a second of changes", got)
 		}
 		close(step)
@@ -304,9 +304,9 @@ func TestTheManagerComesBack(t *testing.T) {
 		f.expect(t, j, scheduler.Succeeded, "")
 		f.set(func() { f.away = true })
 		pass(time.Hour)
-		asked := len(f.wants)
+		asked := len(f.asked())
 		pass(time.Hour)
-		if n := len(f.wants) - asked; n < 200 || n > 500 {
+		if n := len(f.asked()) - asked; n < 200 || n > 500 {
 			t.Fatalf("%d questions in an hour without a manager", n)
 		}
 		f.set(func() { f.away = false })
@@ -398,7 +398,7 @@ func TestAStopLetsJobsFinishWithinTheGrace(t *testing.T) {
 		if got.state != scheduler.Waiting || len(got.back) != 1 || !strings.Contains(got.back[0], "the worker stops") {
 			t.Fatalf("the long job is %s, handed back %q", got.state, got.back)
 		}
-		if asked := len(f.wants); asked > 3 {
+		if asked := len(f.asked()); asked > 3 {
 			t.Fatalf("it asked %d times, also after it was stopped", asked)
 		}
 	})
@@ -468,7 +468,7 @@ func TestAManagerThatDoesNotWaitIsNotFlooded(t *testing.T) {
 	bubble(t, worker.Config{Actions: []scheduler.Action{sleeper()}}, func(f *fake, _ func()) {
 		f.set(func() { f.noWait = true })
 		pass(time.Minute)
-		if n := len(f.wants); n > 150 {
+		if n := len(f.asked()); n > 150 {
 			t.Fatalf("%d questions in a minute", n)
 		}
 	})
@@ -493,7 +493,7 @@ func TestARefusalForGoodEndsRun(t *testing.T) {
 func TestKnownOnly(t *testing.T) {
 	ok := func(context.Context, scheduler.Task) (any, error) { return nil, nil }
 	bubble(t, worker.Config{Actions: []scheduler.Action{action("b", ok), action("a", ok)}, KnownOnly: true}, func(f *fake, _ func()) {
-		if got := f.wants[0].Actions; !slices.Equal(got, []string{"a", "b"}) {
+		if got := f.asked()[0].Actions; !slices.Equal(got, []string{"a", "b"}) {
 			t.Fatalf("it asked for the actions %v", got)
 		}
 	})
