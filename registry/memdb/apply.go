@@ -113,12 +113,12 @@ func (x *edits) list(e entry) {
 	if e.before != nil {
 		attrs(e.before, func(a attr) {
 			if e.after == nil || !a.of(e.after) {
-				x.posting(a).remove(e.before)
+				x.posting(a).drop(e.before)
 			}
 		})
 	}
 	if e.after != nil {
-		attrs(e.after, func(a attr) { x.posting(a).set(e.after, e.before == nil || !a.of(e.before)) })
+		attrs(e.after, func(a attr) { x.posting(a).add(e.after, e.before == nil || !a.of(e.before)) })
 	}
 }
 
@@ -132,6 +132,7 @@ func (x *edits) posting(a attr) *posting {
 	p.most = x.most
 	if ok {
 		p.follow(&was.sorted, x.most)
+		p.broad = was.broad
 	}
 	x.find.lists.set(x.edit, p)
 	x.changed = append(x.changed, p)
@@ -140,11 +141,28 @@ func (x *edits) posting(a attr) *posting {
 
 // done returns the finder as it is now.
 func (x *edits) done() finder {
-	for _, p := range x.changed {
-		if p.n == 0 {
-			x.find.lists.remove(x.edit, p.attr)
+	all := x.find.listing(attr{kind: attrAll})
+	broad := make([]attr, 0, len(x.find.broad)+1)
+	for _, a := range x.find.broad {
+		p, ok := x.find.lists.get(a)
+		switch {
+		case !ok || p.n == 0 || !p.broad:
+		case p.narrows(all.n):
+			x.posting(a).narrow(all)
+		default:
+			broad = append(broad, a)
 		}
 	}
+	for _, p := range x.changed {
+		switch {
+		case p.n == 0:
+			x.find.lists.remove(x.edit, p.attr)
+		case !p.broad && p.broadens(all.n):
+			p.broaden()
+			broad = append(broad, p.attr)
+		}
+	}
+	x.find.broad = broad
 	return x.find
 }
 

@@ -37,7 +37,7 @@ func (s *state) audit() (problems []string) {
 	each(s, nodesTable, func(n *registry.Node) {
 		attrs(n, func(a attr) {
 			entries++
-			if listed, _ := s.posting(a).get(n.ID()); listed != n {
+			if s.posting(a).get(n.ID()) != n {
 				found("node %s is not listed under %q", n.ID(), a)
 			}
 		})
@@ -66,7 +66,7 @@ func (s *state) audit() (problems []string) {
 		}
 	})
 	listed := 0
-	s.find.lists.walk(func(p *posting) { listed += p.whole().count() })
+	s.find.lists.walk(func(p *posting) { listed += s.posting(p.attr).count() })
 	for _, c := range []struct {
 		what       string
 		hold, have int
@@ -79,7 +79,7 @@ func (s *state) audit() (problems []string) {
 		}
 	}
 	s.find.lists.walk(func(p *posting) {
-		if has := p.whole().count(); has != p.n {
+		if has := s.posting(p.attr).count(); has != p.n {
 			found("the list %q holds %d nodes and says %d", p.attr, has, p.n)
 		}
 	})

@@ -22,6 +22,7 @@ type finder struct {
 	refs  trie[string, ref]    // by ID, name or key
 	lists trie[attr, *posting] // by what they have in common; none is empty
 	keys  *sorted[owned]       // the unique keys, in order
+	broad []attr               // the lists that are
 	names *sorted[owned]       // the names that are not also the ID, in order
 }
 
@@ -56,23 +57,6 @@ type owned struct{ ref, id string }
 
 // ID is what it is ordered by.
 func (o owned) ID() string { return o.ref }
-
-// posting is the set of nodes that have an attr.
-type posting struct {
-	attr attr
-	edit *edit // of the batch that may change it
-	sorted[*registry.Node]
-}
-
-func (p *posting) key() attr { return p.attr }
-
-// nodes is nil, and as good as empty, where no node has the attr.
-func (p *posting) nodes() *sorted[*registry.Node] {
-	if p == nil {
-		return nil
-	}
-	return &p.sorted
-}
 
 // attr is what a posting gathers nodes by.
 type attr struct {
@@ -222,12 +206,6 @@ func (s *state) node(id string) *registry.Node {
 func (s *state) owner(ref string) *registry.Node {
 	r, _ := s.find.refs.get(ref)
 	return r.node
-}
-
-// posting holds the nodes that have a.
-func (s *state) posting(a attr) *sorted[*registry.Node] {
-	p, _ := s.find.lists.get(a)
-	return p.nodes()
 }
 
 func (s *state) edge(parent string) uint64 {

@@ -114,7 +114,7 @@ func (s stack) children(id string) []*registry.Node {
 // merge walks base with what the layers changed: touched holds every node that
 // came, went or became another (nil where it went), and those of them that match
 // are yielded in their place.
-func (s stack) merge(base *sorted[*registry.Node], after string, touched map[string]*registry.Node, match, yield func(*registry.Node) bool) {
+func (s stack) merge(base listing, after string, touched map[string]*registry.Node, match, yield func(*registry.Node) bool) {
 	var fresh []*registry.Node
 	for _, n := range touched {
 		if n != nil && n.ID() > after && match(n) {

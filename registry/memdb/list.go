@@ -77,7 +77,7 @@ func (s stack) plan(q registry.Query, match, emit func(*registry.Node) bool) {
 
 // least returns the smallest posting of those that q's conditions name (nil where
 // one of them has no nodes), and how many there are.
-func (s stack) least(q registry.Query) (least *sorted[*registry.Node], conditions int) {
+func (s stack) least(q registry.Query) (least listing, conditions int) {
 	consider := func(a attr) {
 		if p := s.base.posting(a); conditions == 0 || p.len() < least.len() {
 			least = p
@@ -115,9 +115,9 @@ func (s stack) least(q registry.Query) (least *sorted[*registry.Node], condition
 
 // named gathers the nodes of the published state whose name starts with prefix,
 // unless there seem to be more than limit.
-func (s stack) named(prefix string, limit int) (*sorted[*registry.Node], bool) {
+func (s stack) named(prefix string, limit int) (listing, bool) {
 	if limit == 0 {
-		return nil, false
+		return listing{}, false
 	}
 	found := &sorted[*registry.Node]{most: limit + 1}
 	seen := 0
@@ -130,7 +130,7 @@ func (s stack) named(prefix string, limit int) (*sorted[*registry.Node], bool) {
 		return true
 	})
 	// Those named like their ID stand there only by ID.
-	s.base.posting(attr{kind: attrAll}).from(prefix, func(n *registry.Node) bool {
+	s.base.posting(attr{kind: attrAll}).nodes.from(prefix, func(n *registry.Node) bool {
 		if !strings.HasPrefix(n.ID(), prefix) || !more() {
 			return false
 		}
@@ -139,7 +139,7 @@ func (s stack) named(prefix string, limit int) (*sorted[*registry.Node], bool) {
 		}
 		return true
 	})
-	return found, seen <= limit
+	return listing{nodes: found, n: found.n}, seen <= limit
 }
 
 // literal returns what every name that matches the pattern begins with, and

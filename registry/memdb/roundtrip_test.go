@@ -123,7 +123,7 @@ func same(tb rapid.TB, got, want *DB) {
 		m := map[string][]string{}
 		s := db.state.Load()
 		s.find.lists.walk(func(p *posting) {
-			p.walk("", func(n *registry.Node) bool { m[p.attr.String()] = append(m[p.attr.String()], n.ID()); return true })
+			s.posting(p.attr).walk("", func(n *registry.Node) bool { m[p.attr.String()] = append(m[p.attr.String()], n.ID()); return true })
 		})
 		for what, list := range map[string]*sorted[owned]{"keys": s.find.keys, "names": s.find.names} {
 			list.walk("", func(o owned) bool { m[what] = append(m[what], o.ref+" "+o.id); return true })

@@ -213,7 +213,7 @@ func TestCheckFindsWhatDoesNotFit(t *testing.T) {
 	vms := x.posting(attr{kind: attrType, a: "vm"})
 	first, _ := state.find.keys.whole().first()
 	owner := state.node(first.id)
-	vms.remove(owner)
+	vms.drop(owner)
 	x.find.refs.remove(x.edit, owner.Name())
 	x.find.keys.remove(first)
 	x.find.names.set(owned{"stray", owner.ID()}, true)
