@@ -70,6 +70,7 @@ var order = []row{
 	{name: "cmd/vagoth/serve"},
 	{name: "cmd/vagoth/cli"},
 	{name: "cmd/vagoth", class: assembly},
+	{name: "examples/*"},
 	{name: "test/testbed", class: suite},
 	{name: "test/*", class: suite},
 }
