@@ -23,8 +23,10 @@ var errBoom = errors.New("boom")
 
 // bench is a scheduler with actions that do as they are told.
 type bench struct {
-	t *testing.T
-	s scheduler.Scheduler
+	t      *testing.T
+	s      scheduler.Scheduler
+	opener Open
+	deps   scheduler.Deps
 
 	mu      sync.Mutex
 	gates   map[string]chan error
@@ -48,10 +50,29 @@ func inBubble(t *testing.T, open Open, fn func(b *bench)) {
 }
 
 func newBench(t *testing.T, open Open) *bench {
-	b := &bench{t: t, gates: map[string]chan error{}, running: map[string]int{}, most: map[string]int{}}
-	b.s = open(t, scheduler.Deps{Actions: b.actions(), Data: t.TempDir()})
+	b := &bench{t: t, opener: open, gates: map[string]chan error{}, running: map[string]int{}, most: map[string]int{}}
+	b.deps = scheduler.Deps{Actions: b.actions(), Data: t.TempDir()}
+	b.s = open(t, b.deps)
 	b.work(scheduler.RunOptions{})
 	return b
+}
+
+// reopen closes the scheduler and opens it again.
+func (b *bench) reopen() {
+	b.t.Helper()
+	b.shut()
+	b.s = b.opener(b.t, b.deps)
+	b.work(scheduler.RunOptions{})
+	synctest.Wait()
+}
+
+// shut closes the scheduler and waits for its workers.
+func (b *bench) shut() {
+	b.t.Helper()
+	if err := b.s.Close(); err != nil {
+		b.t.Errorf("cannot close: %v", err)
+	}
+	b.idle()
 }
 
 // work starts the scheduler's own workers, if it has some.
@@ -76,10 +97,7 @@ func (b *bench) work(o scheduler.RunOptions) {
 }
 
 func (b *bench) close() {
-	if err := b.s.Close(); err != nil {
-		b.t.Errorf("cannot close: %v", err)
-	}
-	b.idle()
+	b.shut()
 	b.leave.Wait()
 	if b.runErr != nil {
 		b.t.Errorf("its workers ended with %v", b.runErr)
