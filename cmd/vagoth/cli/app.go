@@ -3,8 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"log/slog"
 	"runtime/debug"
 	"time"
@@ -30,6 +28,11 @@ type app struct {
 	output   string
 	verbose  bool
 	noColor  bool
+
+	server, tokenFile, ca, cert, key string // of a daemon elsewhere
+
+	through bool // the command under way speaks to a daemon
+	warned  bool // of the daemon's version
 }
 
 func (a *app) globalFlags(f *pflag.FlagSet) {
@@ -43,6 +46,11 @@ func (a *app) globalFlags(f *pflag.FlagSet) {
 	f.StringVar(&a.reason, "reason", "", "why: kept with every change that the command makes")
 	f.StringVarP(&a.output, "output", "o", "table", "table, wide, json, yaml or name")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log to standard error what is done")
+	f.StringVar(&a.server, "server", a.env.Getenv("VAGOTH_URL"), "a daemon elsewhere, such as https://manager:8443; VAGOTH_URL sets the default")
+	f.StringVar(&a.tokenFile, "token-file", "", "with --server: file with the token to show; VAGOTH_TOKEN holds the token itself")
+	f.StringVar(&a.ca, "ca", a.env.Getenv("VAGOTH_CA"), "with --server: certificates, in PEM, that sign the daemon's, or else the system's; VAGOTH_CA")
+	f.StringVar(&a.cert, "cert", a.env.Getenv("VAGOTH_CERT"), "with --server: a client certificate to show, in PEM; VAGOTH_CERT")
+	f.StringVar(&a.key, "cert-key", a.env.Getenv("VAGOTH_CERT_KEY"), "with --server: its key; VAGOTH_CERT_KEY")
 	f.BoolVar(&a.noColor, "no-color", a.env.Getenv("NO_COLOR") != "", "no colours on a terminal; NO_COLOR does the same")
 }
 
@@ -55,8 +63,8 @@ func (a *app) log() *slog.Logger {
 	return slog.New(slog.NewTextHandler(a.env.Err, &slog.HandlerOptions{Level: level}))
 }
 
-// with opens the cluster, runs fn with a client of it and a context that
-// carries the trail, and closes the cluster.
+// with reaches the cluster, runs fn with a client of it and a context that
+// carries the trail, and lets go of it.
 func (a *app) with(cmd *cobra.Command, fn func(ctx context.Context, c *api.Client) error) error {
 	ctx, cancel, err := a.context(cmd)
 	if err != nil {
@@ -66,24 +74,21 @@ func (a *app) with(cmd *cobra.Command, fn func(ctx context.Context, c *api.Clien
 	return a.once(ctx, fn)
 }
 
-// once is with, for a command that opens the cluster again and again.
+// once is with, for a command that reaches the cluster again and again. Without
+// a daemon the jobs that fn submits are run until it returns, and no others.
 func (a *app) once(ctx context.Context, fn func(ctx context.Context, c *api.Client) error) (err error) {
-	m, err := a.open(ctx)
+	r, err := a.reach(ctx)
 	if err != nil {
 		return err
 	}
-	inside := api.InProcess(api.Handler(m, api.Options{Version: version(), Log: a.log(), Now: a.env.Now}))
-	defer func() { err = errors.Join(err, inside.Close(), m.Close()) }()
-	return fn(ctx, api.NewClient("http://vagoth", inside))
+	defer func() { err = errors.Join(err, r.close()) }()
+	a.through = r.daemon
+	return fn(ctx, r.client)
 }
 
-func (a *app) open(ctx context.Context) (*manager.Manager, error) {
-	m, err := manager.Load(ctx, a.config, a.menu, manager.Options{Log: a.log(), Now: a.env.Now, LockWait: a.lockWait})
-	if errors.Is(err, fs.ErrNotExist) && !fileExists(a.config) {
-		return nil, fmt.Errorf("there is no %s here: name one with --config, or begin with vagoth quickstart", a.config)
-	}
-	return m, err
-}
+// daemon reports, inside with and once, whether a daemon does the work. Without
+// one nobody goes on when the command has ended.
+func (a *app) daemon() bool { return a.through }
 
 // context is the command's, with its timeout and its trail.
 func (a *app) context(cmd *cobra.Command) (context.Context, context.CancelFunc, error) {

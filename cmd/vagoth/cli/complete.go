@@ -63,6 +63,8 @@ func argPlaces() map[string][]place {
 		"registry import": {files()},
 		"config check":    {files("ini")},
 		"components":      {{find: (*completion).components}},
+		"token create":    {{}},
+		"token revoke":    {{}},
 	}
 	for _, v := range verbs() {
 		m[v.use] = []place{nodes(vmOnly)}
@@ -76,6 +78,13 @@ func flagPlaces() map[string]place {
 	host := node(virt.TypeHypervisor)
 	return map[string]place{
 		"--output":     words(formats()...),
+		"--token-file": files(),
+		"--ca":         files("pem", "crt"),
+		"--cert":       files("pem", "crt"),
+		"--cert-key":   files("pem", "key"),
+		"--role":       words("reader", "operator", "admin", "worker"),
+		"--log-level":  words("debug", "info", "warn", "error"),
+		"--log-format": words("text", "json"),
 		"--config":     files("ini"),
 		"--definition": files("json", "yaml", "yml"),
 		"--kernel":     files(),
@@ -159,7 +168,7 @@ func (a *app) completePlace(p place) cobra.CompletionFunc {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		quiet := *a
-		quiet.lockWait, quiet.verbose = completeLockWait, false
+		quiet.lockWait, quiet.verbose, quiet.warned = completeLockWait, false, true
 		quiet.env.Err = io.Discard
 		c := &completion{app: &quiet, args: args, prefix: prefix, typ: p.typ, repeat: p.repeat, seen: map[string]bool{}, directive: cobra.ShellCompDirectiveNoFileComp}
 		if f := cmd.Flags().Lookup("type"); f != nil && f.Changed && p.typ != virt.TypeHypervisor {

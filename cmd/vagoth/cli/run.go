@@ -116,7 +116,7 @@ simulated hypervisors, type: vagoth quickstart`,
 		&cobra.Group{ID: "nodes", Title: "Nodes:"},
 		&cobra.Group{ID: "vm", Title: "Virtual machines:"},
 		&cobra.Group{ID: "hosts", Title: "Hypervisors:"},
-		&cobra.Group{ID: "store", Title: "Store and configuration:"},
+		&cobra.Group{ID: "store", Title: "Store, configuration and daemon:"},
 	)
 	group := func(id string, cmds ...*cobra.Command) {
 		for _, c := range cmds {
@@ -129,7 +129,7 @@ simulated hypervisors, type: vagoth quickstart`,
 	group("vm", verbCmds(a)...)
 	group("vm", whyCmd(a), doCmd(a))
 	group("hosts", hvCmd(a), pollCmd(a))
-	group("store", registryCmd(a), configCmd(a), componentsCmd(a))
+	group("store", registryCmd(a), configCmd(a), componentsCmd(a), serveCmd(a), tokenCmd(a))
 	root.SetHelpCommandGroupID("store")
 	root.SetCompletionCommandGroupID("store")
 	a.complete(root)

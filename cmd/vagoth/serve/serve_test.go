@@ -329,4 +329,3 @@ func TestShutdownAnswers(t *testing.T) {
 		t.Error("a request after the end was answered")
 	}
 }
-
