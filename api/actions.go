@@ -335,6 +335,7 @@ func (s *server) poll(c *gin.Context) {
 		ids = append(ids, n.ID())
 	}
 	report, err := s.m.Monitor.Poll(ctx, ids...)
+	s.o.Metrics.polled(report)
 	s.answer(c, report, err)
 }
 

@@ -296,6 +296,9 @@ func newCluster(t *testing.T, o opts) *cluster {
 		t.Fatal(err)
 	}
 	o.api.Version, o.api.Now = "test", func() time.Time { return time.Now().Add(time.Hour) }
+	if o.full {
+		o.api.Metrics = NewMetrics(m)
+	}
 	h := Handler(m, o.api)
 	tr := InProcess(h)
 	t.Cleanup(func() {

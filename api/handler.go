@@ -40,6 +40,8 @@ type Options struct {
 	// Draining is closed when the server begins to shut down: it is not ready
 	// any more, and whoever waits is answered.
 	Draining <-chan struct{}
+
+	Metrics *Metrics // nil: there are none
 }
 
 // Handler serves the management interface of m. A daemon that listens at

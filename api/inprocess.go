@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
+	"time"
 )
 
 // ErrTransportClosed: the transport was closed before the request, or while it
@@ -124,6 +126,7 @@ func serve(h http.Handler, rw *pipeWriter, req *http.Request) (broken error) {
 			rw.WriteHeader(http.StatusInternalServerError)
 		}
 		rw.WriteHeader(http.StatusOK)
+		rw.end()
 	}()
 	h.ServeHTTP(rw, req)
 	return nil
@@ -138,6 +141,10 @@ type pipeWriter struct {
 	begun  chan struct{}
 	status int
 	sent   http.Header
+
+	mu    sync.Mutex
+	timer *time.Timer // of the deadline
+	over  bool        // the handler has returned
 }
 
 func (w *pipeWriter) Header() http.Header { return w.header }
@@ -165,6 +172,33 @@ func (w *pipeWriter) Write(p []byte) (int, error) {
 
 // Flush begins the answer; the pipe holds nothing back.
 func (w *pipeWriter) Flush() { w.WriteHeader(http.StatusOK) }
+
+// SetWriteDeadline breaks the body at the time t, as it breaks a connection; the
+// zero time is never.
+func (w *pipeWriter) SetWriteDeadline(t time.Time) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.timer != nil {
+		w.timer.Stop()
+		w.timer = nil
+	}
+	if !t.IsZero() && !w.over {
+		w.timer = time.AfterFunc(time.Until(t), func() { _ = w.pipe.CloseWithError(os.ErrDeadlineExceeded) })
+	}
+	return nil
+}
+
+// end forgets the deadline.
+func (w *pipeWriter) end() {
+	w.mu.Lock()
+	w.over = true
+	w.mu.Unlock()
+	_ = w.SetWriteDeadline(time.Time{}) // never fails
+}
+
+// SetReadDeadline does nothing: what is sent to a handler comes from this
+// process.
+func (w *pipeWriter) SetReadDeadline(time.Time) error { return nil }
 
 // pipeBody is the caller's side.
 type pipeBody struct {

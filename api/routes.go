@@ -20,11 +20,18 @@ type route struct {
 	in, out      any      // a value of the body's type; nil is none, "" is what help says
 	query        []string // the parameters that it takes; others are refused
 	ifMatch      bool     // it takes the header If-Match
+	media        string   // of a body that is no JSON object or list
 	role         Role     // the least that may; "" is everybody
 	load         load     // with what it is counted
 }
 
-// The roles and loads, as the table writes them.
+// The types of bodies that are not JSON.
+const (
+	octets    = "application/octet-stream"
+	jsonLines = "application/x-ndjson"
+)
+
+// The roles, as the table writes them.
 const (
 	anybody  Role = ""
 	reader        = token.Reader
@@ -57,9 +64,9 @@ func (s *server) nodeRoutes() []route {
 			help: "change a node; If-Match does the same as revision; force needs the role admin"},
 		{method: "DELETE", path: "/v1/nodes/:ref", do: s.deleteNode, out: registry.Node{}, role: operator,
 			help: "delete a node that has neither parent, children nor disks; the answer is what it was"},
-		{method: "GET", path: "/v1/nodes/:ref/blobs/:key", do: s.getBlob, out: "", role: reader,
+		{method: "GET", path: "/v1/nodes/:ref/blobs/:key", do: s.getBlob, out: "", media: octets, role: reader,
 			help: "a blob, as it is"},
-		{method: "PUT", path: "/v1/nodes/:ref/blobs/:key", do: s.putBlob, in: "", out: registry.Node{}, role: operator,
+		{method: "PUT", path: "/v1/nodes/:ref/blobs/:key", do: s.putBlob, in: "", media: octets, out: registry.Node{}, role: operator,
 			help: "store a blob: the body, as it is"},
 		{method: "DELETE", path: "/v1/nodes/:ref/blobs/:key", do: s.deleteBlob, out: registry.Node{}, role: operator,
 			help: "remove a blob"},
@@ -151,24 +158,30 @@ func (s *server) workRoutes() []route {
 
 func (s *server) otherRoutes() []route {
 	return []route{
-		{method: "GET", path: "/v1/registry/export", do: s.export, out: "", role: reader, load: heavy,
+		{method: "GET", path: "/v1/registry/export", do: s.export, out: "", media: jsonLines, role: reader, load: heavy,
 			help: "every node and blob, as JSON lines; an export that was cut off lacks the last line"},
-		{method: "POST", path: "/v1/registry/import", do: s.importNodes, in: "", out: ImportReport{}, query: []string{"dry_run"}, role: admin, load: heavy,
+		{method: "POST", path: "/v1/registry/import", do: s.importNodes, in: "", media: jsonLines, out: ImportReport{}, query: []string{"dry_run"}, role: admin, load: heavy,
 			help: "create the nodes of an export"},
 		{method: "GET", path: "/v1/registry/check", do: s.check, out: registry.Audited{}, role: reader, load: heavy,
 			help: "read everything and check the promises that hold between nodes"},
 
+		{method: "GET", path: "/v1/events", do: s.events, out: "", media: eventStream, query: eventParameters(), role: reader, load: waiting,
+			help: "every change of nodes and jobs from now on or, with cursor or the header Last-Event-ID, from there; see below"},
+		{method: "GET", path: "/v1/openapi.json", do: s.openapi, out: "", media: "application/json", role: reader,
+			help: "this interface, as an OpenAPI 3.1 document"},
 		{method: "GET", path: "/healthz", do: s.healthz, out: Health{}, role: anybody, load: uncounted,
 			help: "the process lives"},
 		{method: "GET", path: "/readyz", do: s.readyz, out: Health{}, role: anybody, load: uncounted,
 			help: "it takes requests: its stores answer, and it is not being shut down"},
+		{method: "GET", path: "/metrics", do: s.metrics, out: "", media: "text/plain", role: reader, load: uncounted,
+			help: "figures for Prometheus"},
 	}
 }
 
 // mount serves the routes. HEAD is GET without its body.
 func (s *server) mount(e *gin.Engine) {
 	for _, r := range s.routes() {
-		chain := []gin.HandlerFunc{s.identify(r), s.allowed(r), s.admit(r), r.do}
+		chain := []gin.HandlerFunc{s.observe(r), s.identify(r), s.allowed(r), s.admit(r), r.do}
 		e.Handle(r.method, r.path, chain...)
 		if r.method == http.MethodGet {
 			e.Handle(http.MethodHead, r.path, chain...)

@@ -1,0 +1,157 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/vagoth/vagoth/manager"
+	"github.com/vagoth/vagoth/monitor"
+	"github.com/vagoth/vagoth/scheduler"
+)
+
+// Metrics are the figures of a cluster for Prometheus. They live in a registry
+// of their own, so that a program may have several clusters.
+type Metrics struct {
+	http.Handler // shows them
+
+	m   *manager.Manager
+	reg *prometheus.Registry
+
+	requests *prometheus.CounterVec
+	took     *prometheus.HistogramVec
+	waits    *prometheus.HistogramVec
+	runs     *prometheus.HistogramVec
+	ends     *prometheus.CounterVec
+	missed   prometheus.Counter
+	polls    *prometheus.HistogramVec
+}
+
+// other stands for what people can name as they like: a label has few values.
+const other = "other"
+
+// NewMetrics returns the figures of m. Those of jobs are counted while Run runs.
+func NewMetrics(m *manager.Manager) *Metrics {
+	short := prometheus.ExponentialBuckets(0.0005, 4, 10) // half a millisecond to two minutes
+	long := prometheus.ExponentialBuckets(0.01, 4, 12)    // 10 milliseconds to 12 hours
+	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
+	}
+	x := &Metrics{
+		m: m, reg: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "vagoth_http_requests_total", Help: "Requests, by route and status."}, []string{"method", "route", "status"}),
+		took:     histogram("vagoth_http_request_seconds", "How long requests took, long polls and streams apart.", short, "route"),
+		waits:    histogram("vagoth_job_wait_seconds", "From the submission of a job to the begin of its last attempt.", long, "action"),
+		runs:     histogram("vagoth_job_run_seconds", "How long the last attempt of a job took.", long, "action"),
+		ends:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "vagoth_jobs_ended_total", Help: "Jobs that ended, by action, end and the error's code."}, []string{"action", "state", "code"}),
+		missed:   prometheus.NewCounter(prometheus.CounterOpts{Name: "vagoth_job_events_lost_total", Help: "How often ended jobs went uncounted, since too much happened at once."}),
+		polls:    histogram("vagoth_requested_poll_seconds", "How long polls of hosts took that were asked for by a request.", short, "host_state"),
+	}
+	x.reg.MustRegister(
+		x.requests, x.took, x.waits, x.runs, x.ends, x.missed, x.polls, storeCollector{m},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	x.Handler = promhttp.HandlerFor(x.reg, promhttp.HandlerOpts{
+		ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: maxHeavy, Timeout: 2 * readyWithin,
+	})
+	return x
+}
+
+// Run counts the jobs that end, until ctx does. A scheduler that does not tell
+// of its jobs is not counted.
+func (x *Metrics) Run(ctx context.Context) error {
+	w, ok := x.m.Scheduler.(scheduler.Watcher)
+	if !ok {
+		<-ctx.Done()
+		return nil
+	}
+	for {
+		var err error
+		for ev, failed := range w.Watch(ctx, "", scheduler.Filter{}) {
+			if err = failed; err != nil {
+				break
+			}
+			x.ended(ev.Job)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case !errors.Is(err, scheduler.ErrCompacted):
+			return err
+		}
+		x.missed.Inc()
+	}
+}
+
+// ended counts a job that has.
+func (x *Metrics) ended(st scheduler.Status) {
+	if !st.State.Ended() {
+		return
+	}
+	action := other // what workers outside do is named by whoever submits it
+	if _, ok := x.m.Actions[st.Action]; ok {
+		action = st.Action
+	}
+	code := ""
+	if st.State == scheduler.Failed {
+		code = other
+		if c, ok := codeNamed(coded(st).Code); ok {
+			code = c.Name
+		}
+	}
+	x.ends.WithLabelValues(action, string(st.State), code).Inc()
+	if st.StartedAt.IsZero() {
+		return
+	}
+	x.waits.WithLabelValues(action).Observe(max(0, st.StartedAt.Sub(st.SubmittedAt)).Seconds())
+	x.runs.WithLabelValues(action).Observe(max(0, st.EndedAt.Sub(st.StartedAt)).Seconds())
+}
+
+// polled counts what a poll found.
+func (x *Metrics) polled(rep monitor.Report) {
+	if x == nil {
+		return
+	}
+	for _, h := range rep.Hosts {
+		if h.Skipped == "" {
+			x.polls.WithLabelValues(string(h.State)).Observe(h.Took.Seconds())
+		}
+	}
+}
+
+// observe counts the requests of a route.
+func (s *server) observe(r route) gin.HandlerFunc {
+	x := s.o.Metrics
+	if x == nil {
+		return func(*gin.Context) {}
+	}
+	return func(c *gin.Context) {
+		began := time.Now()
+		defer func() {
+			x.requests.WithLabelValues(c.Request.Method, r.path, strconv.Itoa(c.Writer.Status())).Inc()
+			if r.load != waiting {
+				x.took.WithLabelValues(r.path).Observe(time.Since(began).Seconds())
+			}
+		}()
+		c.Next()
+	}
+}
+
+func (s *server) metrics(c *gin.Context) {
+	if s.o.Metrics == nil {
+		s.fail(c, &unsupportedError{"there are no figures here: vagoth serve has them"})
+		return
+	}
+	if c.Request.Method == http.MethodHead {
+		c.Header("Content-Type", "text/plain")
+		return
+	}
+	s.o.Metrics.ServeHTTP(c.Writer, c.Request)
+}
