@@ -11,7 +11,6 @@ import (
 
 	"github.com/vagoth/vagoth/api"
 	"github.com/vagoth/vagoth/manager"
-	"github.com/vagoth/vagoth/manager/config"
 	"github.com/vagoth/vagoth/monitor"
 	"github.com/vagoth/vagoth/provisioner"
 	"github.com/vagoth/vagoth/registry"
@@ -231,11 +230,14 @@ func (a *app) pollLoop(cmd *cobra.Command, every time.Duration) error {
 		return err
 	}
 	defer cancel()
-	f, err := config.Load(a.config)
+	r, err := a.reachDaemon(ctx)
 	if err != nil {
 		return err
 	}
-	s, err := manager.Read(f, a.menu)
+	if r != nil {
+		return a.pollDaemon(ctx, r, every)
+	}
+	s, err := a.settings()
 	if err != nil {
 		return err
 	}
@@ -249,6 +251,27 @@ func (a *app) pollLoop(cmd *cobra.Command, every time.Duration) error {
 		}
 	})
 	return ended(ctx, err)
+}
+
+// pollDaemon asks a daemon to poll again and again, beside its own schedule.
+func (a *app) pollDaemon(ctx context.Context, r *reached, every time.Duration) error {
+	defer func() { _ = r.close() }()
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		report, err := r.client.Poll(ctx)
+		if err == nil {
+			err = a.printReport(report)
+		}
+		if err != nil && ctx.Err() == nil {
+			a.say("%s: %s", a.env.Now().Format(time.TimeOnly), err)
+		}
+		select {
+		case <-ctx.Done():
+			return ended(ctx, ctx.Err())
+		case <-tick.C:
+		}
+	}
 }
 
 func (a *app) printReport(r monitor.Report) error {

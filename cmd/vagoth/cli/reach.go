@@ -83,6 +83,18 @@ func (a *app) reach(ctx context.Context) (*reached, error) {
 	}
 }
 
+// reachDaemon is the daemon that reach would find now, nil if there is none.
+func (a *app) reachDaemon(ctx context.Context) (*reached, error) {
+	if a.server != "" {
+		return a.remote(ctx)
+	}
+	s, err := a.settings()
+	if err != nil {
+		return nil, err
+	}
+	return a.local(ctx, string(s.Daemon.Socket))
+}
+
 // local is the daemon at a socket, nil if nobody answers there.
 func (a *app) local(ctx context.Context, path string) (*reached, error) {
 	dialling, cancel := context.WithTimeout(ctx, dialTime)
