@@ -1,12 +1,10 @@
 package schedulertest
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing/synctest"
 	"time"
 
@@ -202,155 +200,6 @@ func packageWhole(h *hands) {
 	h.wantErr("a package whose ID is taken", err, scheduler.ErrConflict)
 }
 
-func watched() []hand {
-	return []hand{{"watch", watch}, {"watch/too-late", watchTooLate}}
-}
-
-// listener keeps what a watcher is told.
-type listener struct {
-	mu     sync.Mutex
-	events []scheduler.Event
-	err    error
-	over   bool
-}
-
-// listen watches until the test ends it.
-func (h *hands) listen(ctx context.Context, cursor string, f scheduler.Filter) *listener {
-	l := &listener{}
-	h.leave.Go(func() {
-		for ev, err := range h.watcher.Watch(ctx, cursor, f) {
-			l.mu.Lock()
-			if err != nil {
-				l.err = err
-			} else {
-				l.events = append(l.events, ev)
-			}
-			l.mu.Unlock()
-		}
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.over = true
-	})
-	synctest.Wait()
-	return l
-}
-
-// states is what was told, as "id=state", without what was said twice in a row.
-func (l *listener) states() (list []string) {
-	synctest.Wait()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, ev := range l.events {
-		if s := ev.Job.ID + "=" + string(ev.Job.State); len(list) == 0 || list[len(list)-1] != s {
-			list = append(list, s)
-		}
-	}
-	return list
-}
-
-// watch compares what is told with what happens.
-func watch(h *hands) {
-	until, stop := context.WithCancel(ctx())
-	defer stop()
-	f := scheduler.Filter{Queue: "r-q"}
-	live, all := h.listen(until, "", f), h.listen(until, "", scheduler.Filter{})
-	h.submit(job("elsewhere", "r-p", "far"))
-	h.submit(retries(job("a", "r-q", "far"), 2, time.Second))
-	l := h.take(scheduler.Want{Queues: []string{"r-q"}})[0]
-	h.finish(l, "it broke")
-	h.pass(time.Second)
-	h.finish(h.take(scheduler.Want{Queues: []string{"r-q"}})[0], "")
-	h.submit(job("b", "r-q", "far"))
-	if err := h.op.Cancel(ctx(), "b", ""); err != nil {
-		h.t.Fatal(err)
-	}
-	want := []string{"a=waiting", "a=running", "a=waiting", "a=running", "a=succeeded", "b=waiting", "b=cancelled"}
-	if got := live.states(); !slices.Equal(got, want) {
-		h.t.Errorf("told was %v, happened has %v", got, want)
-	}
-	if got := all.states(); !slices.Contains(got, "elsewhere=waiting") {
-		h.t.Errorf("one without a filter was told %v", got)
-	}
-	cursors := map[string]bool{}
-	for _, ev := range all.events {
-		if ev.Cursor == "" || cursors[ev.Cursor] {
-			h.t.Errorf("the cursor %q is empty or was there before", ev.Cursor)
-		}
-		cursors[ev.Cursor] = true
-	}
-	// From a cursor on the rest is told again: the states as they are now, at least.
-	again := h.listen(until, live.events[0].Cursor, f)
-	if got := again.states(); len(got) == 0 || got[len(got)-1] != want[len(want)-1] || len(again.events) != len(live.events)-1 {
-		h.t.Errorf("told again was %v (%d events), want all but the first of %d", got, len(again.events), len(live.events))
-	}
-	quiet := h.listen(until, "", scheduler.Filter{})
-	h.pass(time.Minute)
-	if len(quiet.events) > 0 {
-		h.t.Errorf("told of %+v although nothing happens", quiet.events)
-	}
-	stop()
-	synctest.Wait()
-	for _, l := range []*listener{live, all, again, quiet} {
-		if !l.over || l.err != nil && !errors.Is(l.err, context.Canceled) {
-			h.t.Errorf("at the end of its context it says %v, over %t", l.err, l.over)
-		}
-	}
-}
-
-// watchTooLate has a reader that comes with a cursor of nobody, and one that
-// reads nothing while very much happens.
-func watchTooLate(h *hands) {
-	var failure error
-	for _, err := range h.watcher.Watch(ctx(), "no-cursor-of-this-store", scheduler.Filter{}) {
-		failure = err
-		break
-	}
-	if !errors.Is(failure, scheduler.ErrCompacted) && !errors.Is(failure, scheduler.ErrInvalid) {
-		h.t.Errorf("a cursor that is none: %v", failure)
-	}
-	sleeping, wake := make(chan struct{}), make(chan struct{})
-	seen := make(chan error, 1)
-	last := map[string]scheduler.State{}
-	h.leave.Go(func() {
-		for ev, err := range h.watcher.Watch(ctx(), "", scheduler.Filter{}) {
-			if err != nil {
-				seen <- err
-				return
-			}
-			if len(last) == 0 {
-				close(sleeping)
-				<-wake
-			}
-			if last[ev.Job.ID] = ev.Job.State; ev.Job.ID == "last" && ev.Job.State == scheduler.Succeeded {
-				seen <- nil
-				return
-			}
-		}
-	})
-	synctest.Wait()
-	h.submit(job("first", "q", "ok"))
-	<-sleeping
-	const many = 20
-	for i := range many {
-		var list []scheduler.Job
-		for k := range 1_000 {
-			list = append(list, job(fmt.Sprintf("j%d-%d", i, k), "q", "ok"))
-		}
-		h.submit(list...)
-	}
-	h.submit(job("last", "q", "ok"))
-	close(wake)
-	if err := <-seen; err == nil {
-		for i := range many { // then it has missed nothing
-			if id := fmt.Sprintf("j%d-%d", i, i); last[id] != scheduler.Succeeded {
-				h.t.Fatalf("a slow reader was told everything but the end of %s", id)
-			}
-		}
-	} else if !errors.Is(err, scheduler.ErrCompacted) {
-		h.t.Errorf("a slow reader: %v", err)
-	}
-}
-
 func tooMany(h *hands) {
 	h.submit(job("q0", "r-q", "far"), job("q1", "r-q", "far"))
 	var list []scheduler.Job
@@ -382,9 +231,17 @@ func history(h *hands) {
 	for _, l := range h.take(scheduler.Want{Queues: []string{"r-p"}}) {
 		h.finish(l, "it broke")
 	}
-	keyed := job("keyed", "q", "ok")
+	keyed := job("", "q", "ok")
 	keyed.Key = "k"
-	h.submit(keyed)
+	again := func() string {
+		list, err := h.s.Submit(ctx(), scheduler.Package{Jobs: []scheduler.Job{keyed}})
+		if err != nil || len(list) != 1 {
+			h.t.Fatal(list, err)
+		}
+		synctest.Wait()
+		return list[0].ID
+	}
+	first := again()
 	for i := range 100 {
 		h.submit(job(fmt.Sprint("j", i), "q", "ok"))
 	}
@@ -395,21 +252,25 @@ func history(h *hands) {
 	if _, err := h.s.Status(ctx(), "j0"); !errors.Is(err, scheduler.ErrNotFound) {
 		h.t.Errorf("the oldest is still known: %v", err)
 	}
-	h.want("waits=waiting", "p=parked", "j99=succeeded", "keyed=succeeded") // a key is kept a day
+	h.want("waits=waiting", "p=parked", "j99=succeeded")
+	if id := again(); id != first {
+		h.t.Errorf("its key gives job %s and no longer %s", id, first)
+	}
 	h.pass(2 * time.Hour)
 	h.submit(job("last", "q", "ok"))
 	h.pass(10 * time.Minute)
 	if n := h.count(scheduler.Succeeded); n > 2 {
 		h.t.Errorf("%d ended jobs are kept after two hours, want the last and the one with a key", n)
 	}
-	h.want("waits=waiting", "p=parked", "keyed=succeeded")
-	h.pass(24 * time.Hour)
-	if _, err := h.s.Submit(ctx(), scheduler.Package{Jobs: []scheduler.Job{job("after", "q", "ok")}}); err != nil {
-		h.t.Fatal(err)
+	h.pass(20 * time.Hour)
+	if id := again(); id != first {
+		h.t.Errorf("within a day its key gives job %s and no longer %s", id, first)
 	}
+	h.pass(4 * time.Hour)
+	h.submit(job("after", "q", "ok"))
 	h.pass(10 * time.Minute)
-	if _, err := h.s.Status(ctx(), "keyed"); !errors.Is(err, scheduler.ErrNotFound) {
-		h.t.Errorf("one with a key is kept for ever: %v", err)
+	if id := again(); id == first {
+		h.t.Error("a key is kept for ever")
 	}
 	h.want("waits=waiting", "p=parked")
 }
