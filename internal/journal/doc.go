@@ -10,7 +10,8 @@
 //
 // [Open] gives the owner the snapshot and then every record after it, in order. [Journal.Append]
 // returns when its records are on disk; callers that come while a sync runs share the next
-// one. [Journal.WriteSnapshot] bounds the log. [Group] is the group commit by itself, for
+// one. [Journal.WriteSnapshot] bounds the log, and [Journal.NeedsSnapshot] says when, in
+// proportion to what a snapshot costs. [Group] is the group commit by itself, for
 // owners that have more to do per batch than to append.
 //
 // # Promises

@@ -28,7 +28,7 @@ type Options struct {
 	LockWait time.Duration
 
 	// SnapshotEvery is how many bytes of log since the last snapshot make NeedsSnapshot
-	// true; 64 MiB if it is 0.
+	// true, as long as snapshots are not large; 64 MiB if it is 0. See NeedsSnapshot.
 	SnapshotEvery int64
 
 	// MaxRecord is the largest record taken; the constant MaxRecord, also the highest
@@ -58,6 +58,7 @@ type Stats struct {
 
 	LastIndex          uint64 // of the last acknowledged record
 	SnapshotIndex      uint64 // of the newest snapshot, 0 without one
+	SnapshotBytes      int64  // its file's size
 	BytesSinceSnapshot int64  // of log; what was appended while the snapshot was written is not counted
 }
 
@@ -86,6 +87,9 @@ const (
 	lockName = "lock"
 
 	defaultSnapshotEvery = 64 << 20
+
+	snapshotShare = 2         // the log may be this part of the last snapshot
+	mostLog       = 512 << 20 // unless that is more than this
 )
 
 // Open opens the journal at o.Dir, which it makes if there is none, checks all of it and
@@ -280,9 +284,21 @@ func (j *Journal) fail(err error) error {
 	return fmt.Errorf("%w: %w", ErrFailed, err)
 }
 
-// NeedsSnapshot reports whether the log since the last snapshot has grown beyond
-// Options.SnapshotEvery.
-func (j *Journal) NeedsSnapshot() bool { return j.Stats().BytesSinceSnapshot >= j.every }
+// NeedsSnapshot reports whether the log since the last snapshot has grown so much that it
+// is time for the next: beyond Options.SnapshotEvery, and beyond half of the last snapshot.
+// A snapshot holds all of the owner's state, so that of a large one several would be written
+// for each change of a small part; so it is at most two bytes of snapshot for one of log. But
+// 512 MiB of log are always enough, or SnapshotEvery if that is more: the log is what Open
+// replays beside the snapshot, and so it stays a part of the time that Open takes.
+func (j *Journal) NeedsSnapshot() bool {
+	s := j.Stats()
+	return s.BytesSinceSnapshot >= dueAfter(j.every, s.SnapshotBytes)
+}
+
+// dueAfter is how many bytes of log a snapshot of this size is good for.
+func dueAfter(every, snapshot int64) int64 {
+	return max(every, min(snapshot/snapshotShare, mostLog))
+}
 
 // Stats returns the figures so far. It waits for a sync that is running.
 func (j *Journal) Stats() Stats {

@@ -324,6 +324,68 @@ func TestLargestRecord(t *testing.T) {
 	wantRecords(t, m.records, want)
 }
 
+// A large snapshot is not written again for a little log, whether this process wrote it or
+// an earlier one.
+func TestALargeSnapshotIsGoodForLonger(t *testing.T) {
+	dir := t.TempDir()
+	var j *Journal
+	reopen := func() {
+		t.Helper()
+		if j != nil {
+			if err := j.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var err error
+		if j, err = Open(t.Context(), Options{Dir: dir, SnapshotEvery: 1000}, &memory{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reopen()
+	appendBytes := func(n int) {
+		t.Helper()
+		if _, err := j.Append(t.Context(), make([]byte, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	snapshot := func(n int) {
+		t.Helper()
+		err := j.WriteSnapshot(t.Context(), j.Stats().LastIndex, func(yield func([]byte, error) bool) { yield(make([]byte, n), nil) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		fi, err := os.Stat(filepath.Join(dir, snapName(j.Stats().LastIndex)))
+		if err != nil || fi.Size() != j.Stats().SnapshotBytes {
+			t.Fatalf("the snapshot's size is said to be %d: %v", j.Stats().SnapshotBytes, err)
+		}
+	}
+	appendBytes(1000)
+	snapshot(10_000)
+	for _, want := range []bool{false, false, false, false, true} { // 4 * 1000 are less than half, 5 * are not
+		reopen()
+		appendBytes(1000)
+		if got := j.NeedsSnapshot(); got != want {
+			t.Fatalf("after %d bytes of log since a snapshot of %d NeedsSnapshot is %v", j.Stats().BytesSinceSnapshot, j.Stats().SnapshotBytes, got)
+		}
+	}
+	snapshot(100)
+	appendBytes(1000)
+	if !j.NeedsSnapshot() {
+		t.Fatalf("a small snapshot is good for %d bytes of log", j.Stats().BytesSinceSnapshot)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	const mib = 1 << 20
+	for _, c := range []struct{ every, snapshot, want int64 }{
+		{64, 0, 64}, {64, 128, 64}, {64, 130, 65}, {64, 800, 400}, {64, 5000, 512}, {1024, 5000, 1024},
+	} {
+		if got := dueAfter(c.every*mib, c.snapshot*mib); got != c.want*mib {
+			t.Errorf("with %d MiB at least, a snapshot of %d MiB is good for %d", c.every, c.snapshot, got/mib)
+		}
+	}
+}
+
 func TestNeedsSnapshot(t *testing.T) {
 	j, err := Open(t.Context(), Options{Dir: t.TempDir(), SnapshotEvery: 1000}, &memory{})
 	if err != nil {

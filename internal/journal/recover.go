@@ -55,7 +55,7 @@ func (j *Journal) recover(ctx context.Context, load Loader) error {
 	if err := j.judgeEnd(tail, p, stop); err != nil {
 		return err
 	}
-	j.id, j.stats.LastIndex = p.id, p.last
+	j.id, j.stats.LastIndex, j.stats.SnapshotBytes = p.id, p.last, p.snapshot
 	if err := j.resume(tail); err != nil {
 		return err
 	}

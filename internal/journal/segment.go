@@ -78,6 +78,8 @@ type position struct {
 	body   int64  // behind the header of that file
 	headed bool   // that header was read
 	size   int64  // of the file
+
+	snapshot int64 // size of the snapshot that was read before
 }
 
 // readSegment reads records from one file, advancing p, until the file ends or cannot be

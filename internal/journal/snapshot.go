@@ -236,7 +236,7 @@ func restore(ctx context.Context, file snapFile, p *position, load Loader) error
 	case p.known && id != p.id:
 		return s.damage("it belongs to another journal")
 	}
-	p.id, p.known = id, true
+	p.id, p.known, p.snapshot = id, true, fi.Size()
 
 	var failed error
 	err = load.Restore(index, func(yield func([]byte, error) bool) {
@@ -300,7 +300,8 @@ func (j *Journal) writeSnapshot(ctx context.Context, index uint64, records iter.
 	}
 
 	path := filepath.Join(j.dir, snapName(index))
-	if err := writeSnapFile(ctx, path+tmpSuffix, j.id, index, records); err != nil {
+	size, err := writeSnapFile(ctx, path+tmpSuffix, j.id, index, records)
+	if err != nil {
 		_ = os.Remove(path + tmpSuffix) // else the next Open does
 		return err
 	}
@@ -315,7 +316,7 @@ func (j *Journal) writeSnapshot(ctx context.Context, index uint64, records iter.
 		return err
 	}
 	defer j.end()
-	j.stats.SnapshotIndex = index
+	j.stats.SnapshotIndex, j.stats.SnapshotBytes = index, size
 	j.stats.BytesSinceSnapshot -= stats.BytesSinceSnapshot
 	if err := j.mark.sync(); err != nil {
 		return j.fail(err)
@@ -327,31 +328,34 @@ func (j *Journal) writeSnapshot(ctx context.Context, index uint64, records iter.
 	return nil
 }
 
-func writeSnapFile(ctx context.Context, path string, id journalID, index uint64, records iter.Seq2[[]byte, error]) (err error) {
+func writeSnapFile(ctx context.Context, path string, id journalID, index uint64, records iter.Seq2[[]byte, error]) (size int64, err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	s, err := newSnapWriter(f, id, index)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for r, err := range records {
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if s.count%ctxEvery == 0 && ctx.Err() != nil {
-			return ctx.Err()
+			return 0, ctx.Err()
 		}
 		if err := s.record(r); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	if err := s.end(); err != nil {
-		return err
+		return 0, err
 	}
-	return f.Sync()
+	if size, err = f.Seek(0, io.SeekCurrent); err != nil {
+		return 0, err
+	}
+	return size, f.Sync()
 }
 
 // releaseOld removes what the newest snapshot makes superfluous. What cannot be removed is

@@ -18,8 +18,7 @@ type disk struct {
 	j    *journal.Journal
 	slog *slog.Logger
 
-	failed     bool         // the journal takes nothing any more; used by whoever syncs
-	size       atomic.Int64 // of the last snapshot, in bytes, about
+	failed     bool // the journal takes nothing any more; used by whoever syncs
 	background sync.WaitGroup
 	writing    atomic.Bool // a snapshot is being written
 	stop       context.CancelFunc
@@ -55,20 +54,7 @@ func (d *disk) published(s *state, store string) {
 }
 
 func (d *disk) snapshot(ctx context.Context, s *state, store string) error {
-	var size int64
-	counted := iter.Seq2[[]byte, error](func(yield func([]byte, error) bool) {
-		for rec, err := range s.snapshot(store) {
-			size += int64(len(rec))
-			if !yield(rec, err) {
-				return
-			}
-		}
-	})
-	if err := d.j.WriteSnapshot(ctx, s.index, counted); err != nil {
-		return err
-	}
-	d.size.Store(size)
-	return nil
+	return d.j.WriteSnapshot(ctx, s.index, s.snapshot(store))
 }
 
 // closeEvery is how many bytes of journal make Close write a snapshot, so that
@@ -79,7 +65,7 @@ const closeEvery = 1 << 20
 func (d *disk) close(s *state, store string) error {
 	d.stop()
 	d.background.Wait()
-	if since := d.j.Stats().BytesSinceSnapshot; !d.failed && since >= max(closeEvery, d.size.Load()/4) {
+	if j := d.j.Stats(); !d.failed && j.BytesSinceSnapshot >= max(closeEvery, j.SnapshotBytes/4) {
 		if err := d.snapshot(context.Background(), s, store); err != nil {
 			// Nothing is lost: the journal holds it all.
 			d.slog.Warn("registry: cannot write a snapshot while closing", "err", err)
@@ -96,7 +82,6 @@ func (l *loader) Restore(index uint64, records iter.Seq2[[]byte, error]) error {
 		if err != nil {
 			return err
 		}
-		l.bytes += int64(len(rec))
 		if err := l.snapshot(rec); err != nil {
 			return fmt.Errorf("snapshot %d: %w", index, err)
 		}

@@ -23,7 +23,6 @@ type loader struct {
 	count int // commits in the layer
 	rev   uint64
 	index uint64 // of the record taken last
-	bytes int64  // of the snapshot
 }
 
 // replayed is how many commits are applied at a time.

@@ -14,7 +14,7 @@ import (
 // Config is the section [registry] of the ini file.
 type Config struct {
 	Path         component.Path `ini:"path" help:"directory of the store; empty is registry in the data directory"`
-	Snapshot     component.Size `ini:"snapshot" help:"journal that is written before a snapshot takes its place" min:"1MiB" max:"1GiB"`
+	Snapshot     component.Size `ini:"snapshot" help:"journal that is written before a snapshot takes its place; with a large store it is half of the last snapshot, up to 512 MiB" min:"1MiB" max:"1GiB"`
 	History      int            `ini:"history" help:"latest changes kept in memory for watchers" min:"100" max:"10000000"`
 	HistoryBytes component.Size `ini:"history_bytes" help:"memory that they may take" min:"1MiB"`
 }
@@ -73,7 +73,6 @@ func open(ctx context.Context, dir string, c Config, deps registry.Deps) (*DB, e
 	}
 	d := &disk{j: j, slog: deps.Log}
 	d.ctx, d.stop = context.WithCancel(context.Background())
-	d.size.Store(load.bytes)
 	if load.base == nil { // a new store, or one whose maker did not get this far
 		h := header{store: newStore()}
 		if load.index, err = j.AppendBatch(ctx, [][]byte{appendHeader(nil, h)}); err != nil {
