@@ -210,6 +210,22 @@ func TestAFailureIsSeenBeforeEarlierCommandsEnd(t *testing.T) {
 	}
 }
 
+// The causer is the command that failed, also if it is in another package.
+func TestTheCauserIsTheFirstToFail(t *testing.T) {
+	a := newAgent(t, newFake())
+	first, second := a.newPackage(), a.newPackage()
+	bad := a.add(first, "storage", "bad", "")
+	a.add(second, "emulation", "after", `,"dependencies":["`+bad+`"]`)
+	a.enqueue(first)
+	a.enqueue(second)
+	a.ok("POST", "/complete", fmt.Sprintf(`{"id":%q,"status":false}`, a.next("storage").UUID), nil)
+	var o outcome
+	a.ok("GET", "/status/"+second, "", &o)
+	if o.Causer == nil || *o.Causer != bad || o.Reason == nil || *o.Reason != "its dependency failed" {
+		t.Fatalf("the status is %+v, expected the failure of %s", o, bad)
+	}
+}
+
 // Regression: completion by a worker that lost its lease or never had one.
 func TestLateAndForeignCompletionsAreRefused(t *testing.T) {
 	f := newFake()
