@@ -3,7 +3,9 @@ package manager_test
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -151,6 +153,31 @@ func TestDaemonSection(t *testing.T) {
 		f, _ := config.Parse("vagoth.ini", []byte("[serve]\n"+bad.text))
 		if _, err := manager.Read(f, menu); err == nil || !strings.Contains(err.Error(), bad.says) {
 			t.Errorf("%q: %v, want it to say %q", bad.text, err, bad.says)
+		}
+	}
+}
+
+// The manual has every key of [serve] with its default, and an example of a
+// whole file has the section.
+func TestDaemonInTheManual(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "docs", "daemon.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var example strings.Builder
+	if err := manager.WriteExample(&example, fakeMenu(newLedger())); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(example.String(), "\n[serve]\n") {
+		t.Errorf("the example lacks [serve]:\n%s", example.String())
+	}
+	for _, f := range component.Describe("", manager.DaemonDefaults()).Fields() {
+		row := regexp.MustCompile("(?m)^\\|[^|]*`" + f.Key + "`[^|]*\\|([^|]*)\\|").FindStringSubmatch(string(page))
+		if row == nil || f.Default != "" && !strings.Contains(row[1], "`"+f.Default+"`") {
+			t.Errorf("docs/daemon.md has not %s with its default %q: %q", f.Key, f.Default, row)
+		}
+		if !strings.Contains(example.String(), f.Key+" =") {
+			t.Errorf("the example lacks %s", f.Key)
 		}
 	}
 }

@@ -15,6 +15,13 @@ func WriteExample(w io.Writer, menu Menu) error {
 	if err := component.WriteExample(w, component.Example{Of: top}); err != nil {
 		return err
 	}
+	daemon := component.Describe("vagoth serve: how the daemon is reached and how it behaves", DaemonDefaults())
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	if err := component.WriteExample(w, component.Example{Section: "serve", Of: daemon}); err != nil {
+		return err
+	}
 	for _, c := range menu.Entries() {
 		e := component.Example{Section: c.Contract, Of: c, Set: []component.Setting{{Key: "use", Value: c.Name}}}
 		switch {
