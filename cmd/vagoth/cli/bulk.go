@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -25,6 +24,7 @@ type bulk struct {
 	how      string // what was done, such as "started"
 	yes      bool
 	parallel int
+	before   func() error // may refuse, once the cluster is reached
 }
 
 func (b *bulk) flags(f *pflag.FlagSet) {
@@ -39,7 +39,15 @@ func (b *bulk) flags(f *pflag.FlagSet) {
 // doing handles one node. It returns what json shows, and words for people.
 type doing func(ctx context.Context, client *api.Client, it api.Item) (result any, words string, err error)
 
+// run does one thing to each node, several at once.
 func (b *bulk) run(cmd *cobra.Command, names []string, do doing) error {
+	return b.on(cmd, names, func(ctx context.Context, client *api.Client, items []api.Item) error {
+		return b.each(ctx, client, items, do)
+	})
+}
+
+// on finds the nodes, asks whether it may, and goes on with them.
+func (b *bulk) on(cmd *cobra.Command, names []string, do func(context.Context, *api.Client, []api.Item) error) error {
 	if b.parallel < 1 || b.parallel > 256 {
 		return usagef("--parallel %d: use 1 to 256", b.parallel)
 	}
@@ -55,6 +63,11 @@ func (b *bulk) run(cmd *cobra.Command, names []string, do doing) error {
 		return usagef("%s: name nodes, or select them with flags such as --tag; --all is every one", cmd.CommandPath())
 	}
 	return b.app.with(cmd, func(ctx context.Context, client *api.Client) error {
+		if b.before != nil {
+			if err := b.before(); err != nil {
+				return err
+			}
+		}
 		var items []api.Item
 		for _, ref := range names {
 			it, err := client.Node(ctx, ref)
@@ -76,7 +89,7 @@ func (b *bulk) run(cmd *cobra.Command, names []string, do doing) error {
 		if err := b.confirm(items); err != nil {
 			return err
 		}
-		return b.each(ctx, client, items, do)
+		return do(ctx, client, items)
 	})
 }
 
@@ -112,30 +125,38 @@ func (a *app) ask(question string) error {
 	return nil
 }
 
+// outcome is what became of one node.
+type outcome struct {
+	result any    // for json
+	name   string // for -o name; the node's if empty
+	words  string // after its name
+	err    error
+	known  bool
+}
+
 // each works on all items, several at once, and reports them in their order. It
-// goes on after a failure, and fails with the first one in the end.
+// goes on after a failure, and fails in the end.
 func (b *bulk) each(ctx context.Context, client *api.Client, items []api.Item, do doing) error {
-	results := make([]any, len(items))
-	words := make([]string, len(items))
-	errs := make([]error, len(items))
+	out := make([]outcome, len(items))
 	progress := b.app.progress(len(items))
 	var g errgroup.Group
 	g.SetLimit(b.parallel)
 	for i, it := range items {
 		g.Go(func() error {
-			results[i], words[i], errs[i] = do(ctx, client, it)
-			progress.step(errs[i] != nil)
+			o := &out[i]
+			o.result, o.words, o.err = do(ctx, client, it)
+			o.words = strings.TrimSpace(b.how + " " + o.words)
+			progress.step(o.err != nil)
 			return nil
 		})
 	}
 	_ = g.Wait()
 	progress.end()
-	return b.report(items, results, words, errs)
+	return b.report(items, out)
 }
 
-func (b *bulk) report(items []api.Item, results []any, words []string, errs []error) error {
+func (b *bulk) report(items []api.Item, out []outcome) error {
 	a := b.app
-	var first error
 	type entry struct {
 		Name   string `json:"name"`
 		Result any    `json:"result,omitempty"`
@@ -144,23 +165,24 @@ func (b *bulk) report(items []api.Item, results []any, words []string, errs []er
 	}
 	var list []entry
 	var names []string
-	failed := 0
+	var errs []error
 	for i, it := range items {
-		e := entry{Name: it.Node.Name(), Result: results[i]}
-		if err := errs[i]; err != nil {
-			failed++
-			if first == nil {
-				first = err
-			}
+		o := out[i]
+		e := entry{Name: it.Node.Name(), Result: o.result}
+		if err := o.err; err != nil {
+			errs = append(errs, err)
 			e.Error, e.Code = err.Error(), api.CodeOf(err).Name
 			a.say("%s: %s", it.Node.Name(), err)
 			if d := decisionIn(err); d != nil && a.output != "json" && a.output != "yaml" {
 				_ = a.printDecision(a.env.Err, d)
 			}
 		} else {
-			names = append(names, it.Node.Name())
+			if o.name == "" {
+				o.name = it.Node.Name()
+			}
+			names = append(names, o.name)
 			if a.output == "table" || a.output == "wide" {
-				if _, err := fmt.Fprintln(a.env.Out, strings.TrimSpace(it.Node.Name()+" "+b.how+" "+words[i])); err != nil {
+				if _, err := fmt.Fprintln(a.env.Out, strings.TrimSpace(it.Node.Name()+" "+o.words)); err != nil {
 					return err
 				}
 			}
@@ -172,43 +194,13 @@ func (b *bulk) report(items []api.Item, results []any, words []string, errs []er
 			return err
 		}
 	}
-	if first == nil {
+	if len(errs) == 0 {
 		return nil
 	}
 	if len(items) > 1 {
-		a.say("%d of %d failed", failed, len(items))
+		a.say("%d of %d failed", len(errs), len(items))
 	}
-	return reportedError{first}
-}
-
-// progress is one line on a terminal that says how far a long work is.
-type progress struct {
-	a            *app
-	mu           sync.Mutex
-	total        int
-	done, failed int
-}
-
-func (a *app) progress(total int) *progress { return &progress{a: a, total: total} }
-
-func (p *progress) shown() bool { return p.a.env.Terminal && p.total > 1 }
-
-func (p *progress) step(failed bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.done++
-	if failed {
-		p.failed++
-	}
-	if p.shown() {
-		_, _ = fmt.Fprintf(p.a.env.Err, "\r%d of %d, %d failed", p.done, p.total, p.failed)
-	}
-}
-
-func (p *progress) end() {
-	if p.shown() {
-		_, _ = fmt.Fprint(p.a.env.Err, "\r\x1b[K")
-	}
+	return reportedError{worst(errs)}
 }
 
 // vmOnly is the type that selectors of the VM verbs find.

@@ -69,14 +69,14 @@ func argPlaces() map[string][]place {
 	for _, v := range verbs() {
 		m[v.use] = []place{nodes(vmOnly)}
 	}
-	return m
+	return merged(m, jobPlaces())
 }
 
 // flagPlaces are the places of flags, by name, for every command that has one;
 // those of "COMMAND --NAME" win. A flag that is not here takes free text.
 func flagPlaces() map[string]place {
 	host := node(virt.TypeHypervisor)
-	return map[string]place{
+	return merged(map[string]place{
 		"--output":     words(formats()...),
 		"--token-file": files(),
 		"--ca":         files("pem", "crt"),
@@ -105,7 +105,7 @@ func flagPlaces() map[string]place {
 		"--release":    {find: (*completion).ownKeys},
 		"new --name":   {}, // what they name is new
 		"new --key":    {},
-	}
+	}, jobFlagPlaces())
 }
 
 // complete gives the commands below root what the tables say.

@@ -1,20 +1,19 @@
 package cli
 
 import (
-	"context"
 	"encoding/json"
 
 	"github.com/spf13/cobra"
 
-	"github.com/vagoth/vagoth/api"
 	"github.com/vagoth/vagoth/registry"
 )
 
 // doCmd runs any action by its name, such as one of [actions].
 func doCmd(a *app) *cobra.Command {
 	var given []string
-	var action string
 	b := bulk{app: a, how: "done"}
+	w := waiting{app: a}
+	o := order{bulk: &b, wait: &w, logs: true}
 	c := &cobra.Command{
 		Use: "do ACTION NODE...", Short: "run an action of [actions], or a built-in one by its name",
 		Long: `Run an action by its name, as a job on each node's own queue. The actions are those
@@ -24,29 +23,16 @@ result is shown with -o json.`,
 		Example: `  vagoth do notify web1 --arg channel=ops
   vagoth do vm_poll --tag role=web -o json`,
 		Args: args(1, -1, "an action, then nodes"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			action = args[0]
-			params, err := argParams(given)
-			if err != nil {
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			o.action = args[0]
+			if o.params, err = argParams(given); err != nil {
 				return err
 			}
-			return b.run(cmd, args[1:], func(ctx context.Context, client *api.Client, it api.Item) (any, string, error) {
-				st, err := client.Do(ctx, it.Node.ID(), api.JobRequest{Action: action, Params: params})
-				if err != nil {
-					return nil, "", err
-				}
-				lines, err := client.JobLog(ctx, st.ID)
-				if err != nil {
-					return st, "", err
-				}
-				for _, l := range lines {
-					a.say("%s: %s", it.Node.Name(), l.Text)
-				}
-				return st, "", api.JobError(st)
-			})
+			return o.run(cmd, args[1:])
 		},
 	}
 	b.flags(c.Flags())
+	w.flags(c.Flags())
 	c.Flags().StringArrayVar(&given, "arg", nil, "an argument, KEY=VALUE; VALUE is JSON or text; may be repeated")
 	return c
 }

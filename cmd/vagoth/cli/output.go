@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"sigs.k8s.io/yaml"
@@ -63,7 +64,18 @@ func (a *app) print(v any, names []string, human func(w io.Writer) error) error 
 
 // say writes a line that is no result: progress, questions, hints.
 func (a *app) say(format string, args ...any) {
-	_, _ = fmt.Fprintf(a.env.Err, format+"\n", args...)
+	_, _ = fmt.Fprintln(a.env.Err, printable(fmt.Sprintf(format, args...)))
+}
+
+// printable leaves out what a terminal takes for a command: texts come from
+// actions, workers and other machines.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r)) {
+			return -1
+		}
+		return r
+	}, text)
 }
 
 // table lines up columns. Cells are measured in characters; colours come on

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -139,7 +140,7 @@ func (a *app) startOnce(ctx context.Context, client *api.Client, id string) erro
 	if err != nil || virt.State(it.Node.State()) == virt.Running {
 		return err
 	}
-	_, where, err := a.do(ctx, client, it, virt.ActionStart, virt.Params{})
+	where, err := a.start(ctx, client, it)
 	if errors.Is(err, allocator.ErrNoHost) {
 		a.say("%s cannot be started: %s", id, err)
 		return nil
@@ -149,6 +150,23 @@ func (a *app) startOnce(ctx context.Context, client *api.Client, id string) erro
 	}
 	a.say("%s started %s", id, where)
 	return nil
+}
+
+// start starts one VM and says where.
+func (a *app) start(ctx context.Context, client *api.Client, it api.Item) (string, error) {
+	st, err := client.Do(ctx, it.Node.ID(), api.JobRequest{Action: virt.ActionStart})
+	if err != nil {
+		return "", err
+	}
+	o := order{bulk: &bulk{app: a}, action: virt.ActionStart, vms: true}
+	var out outcome
+	j, progress := &awaited{name: it.Node.Name(), st: st}, a.progress(1)
+	err = a.await(ctx, client, progress, []*awaited{j}, func(j *awaited) { out = o.ended(ctx, client, it, j) })
+	progress.end()
+	if err != nil {
+		return "", errors.Join(err, a.given(ctx, client, []*awaited{j}))
+	}
+	return strings.TrimSpace(out.words), out.err
 }
 
 const nextSteps = `What to type next:

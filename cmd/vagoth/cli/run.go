@@ -76,7 +76,7 @@ func Run(ctx context.Context, menu manager.Menu, env Env, args []string) int {
 	}
 	var reported reportedError
 	if !errors.As(err, &reported) {
-		_, _ = fmt.Fprintf(env.Err, "vagoth: %s\n", err)
+		_, _ = fmt.Fprintf(env.Err, "vagoth: %s\n", printable(err.Error()))
 	}
 	var usage usageError
 	if errors.As(err, &usage) {
@@ -116,6 +116,7 @@ simulated hypervisors, type: vagoth quickstart`,
 		&cobra.Group{ID: "nodes", Title: "Nodes:"},
 		&cobra.Group{ID: "vm", Title: "Virtual machines:"},
 		&cobra.Group{ID: "hosts", Title: "Hypervisors:"},
+		&cobra.Group{ID: "jobs", Title: "Jobs:"},
 		&cobra.Group{ID: "store", Title: "Store, configuration and daemon:"},
 	)
 	group := func(id string, cmds ...*cobra.Command) {
@@ -129,6 +130,7 @@ simulated hypervisors, type: vagoth quickstart`,
 	group("vm", verbCmds(a)...)
 	group("vm", whyCmd(a), doCmd(a))
 	group("hosts", hvCmd(a), pollCmd(a))
+	group("jobs", jobsCmd(a), queueCmd(a), packageCmd(a))
 	group("store", registryCmd(a), configCmd(a), componentsCmd(a), serveCmd(a), tokenCmd(a))
 	root.SetHelpCommandGroupID("store")
 	root.SetCompletionCommandGroupID("store")

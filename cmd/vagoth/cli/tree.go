@@ -79,13 +79,13 @@ func grow(items []api.Item) []*branch {
 		}
 	}
 	for _, b := range all {
-		order(b.Children)
+		sortBranches(b.Children)
 	}
-	order(roots)
+	sortBranches(roots)
 	return roots
 }
 
-func order(list []*branch) {
+func sortBranches(list []*branch) {
 	sort.Slice(list, func(i, j int) bool {
 		a, b := list[i], list[j]
 		if (a.Node.Type() == "hv") != (b.Node.Type() == "hv") {

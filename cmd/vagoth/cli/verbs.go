@@ -20,6 +20,7 @@ import (
 type verb struct {
 	use, short, done, action string
 	places                   bool   // it may place the VM: --host and --dry-run
+	urgent                   bool   // it overtakes what waits for the VM: --keep-queued
 	destroys                 string // the question before
 	more                     func(c *cobra.Command, p *virt.Params)
 }
@@ -29,7 +30,7 @@ func verbs() []verb {
 		{use: "define", short: "place VMs and make them known to their host", done: "defined", action: virt.ActionDefine, places: true},
 		{use: "provision", short: "make the disks of VMs that are not there yet", done: "provisioned", action: virt.ActionProvision, places: true},
 		{use: "start", short: "start VMs, placing and defining them first if need be", done: "started", action: virt.ActionStart, places: true},
-		{use: "stop", short: "switch VMs off; with --grace, ask them to shut down first", done: "stopped", action: virt.ActionStop,
+		{use: "stop", urgent: true, short: "switch VMs off; with --grace, ask them to shut down first", done: "stopped", action: virt.ActionStop,
 			more: func(c *cobra.Command, p *virt.Params) {
 				c.Flags().StringVar(&p.Grace, "grace", "", "how long a guest may take to shut down, such as 30s, before it is switched off")
 			}},
@@ -37,8 +38,8 @@ func verbs() []verb {
 		{use: "reboot", short: "ask guests to reboot", done: "was asked to reboot", action: virt.ActionReboot},
 		{use: "suspend", short: "hold VMs", done: "suspended", action: virt.ActionSuspend},
 		{use: "resume", short: "let suspended VMs go on", done: "resumed", action: virt.ActionResume},
-		{use: "undefine", short: "take VMs from their host; their disks stay", done: "undefined", action: virt.ActionUndefine},
-		{use: "deprovision", short: "wipe the disks of VMs and take them from their host", done: "deprovisioned", action: virt.ActionDeprovision, destroys: "wipe the disks of"},
+		{use: "undefine", urgent: true, short: "take VMs from their host; their disks stay", done: "undefined", action: virt.ActionUndefine},
+		{use: "deprovision", urgent: true, short: "wipe the disks of VMs and take them from their host", done: "deprovisioned", action: virt.ActionDeprovision, destroys: "wipe the disks of"},
 		{use: "migrate", short: "move VMs to another host", done: "migrated", action: virt.ActionMigrate,
 			more: func(c *cobra.Command, p *virt.Params) {
 				c.Flags().StringVar(&p.To, "to", "", "the host; the allocator chooses if it is not given")
@@ -57,60 +58,39 @@ func verbCmds(a *app) []*cobra.Command {
 
 func verbCmd(a *app, v verb) *cobra.Command {
 	b := bulk{app: a, how: v.done, onlyType: vmOnly, destroys: v.destroys}
+	w := waiting{app: a}
+	o := order{bulk: &b, wait: &w, action: v.action, vms: true}
 	var p virt.Params
 	var dryRun bool
 	c := &cobra.Command{
 		Use: v.use + " VM...", Short: v.short, Args: cobra.ArbitraryArgs,
 		Long: strings.ToUpper(v.short[:1]) + v.short[1:] + ".\n\nThe VMs are named, or selected with flags such as --tag. Each is a job of its own;\nwith several, the others go on if one fails.",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return b.run(cmd, args, func(ctx context.Context, client *api.Client, it api.Item) (any, string, error) {
-				if dryRun {
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if dryRun {
+				b.how = "would be placed"
+				return b.run(cmd, args, func(ctx context.Context, client *api.Client, it api.Item) (any, string, error) {
 					return a.wouldPlace(ctx, client, it, p.Host)
-				}
-				return a.do(ctx, client, it, v.action, p)
-			})
+				})
+			}
+			if o.params, err = registry.NewDocument(p); err != nil {
+				return err
+			}
+			return o.run(cmd, args)
 		},
 	}
 	b.flags(c.Flags())
+	w.flags(c.Flags())
 	if v.places {
 		c.Flags().StringVar(&p.Host, "host", "", "the host to place it on, or none")
 		c.Flags().BoolVar(&dryRun, "dry-run", false, "only say where it would be placed, and why")
-		run := c.RunE
-		c.RunE = func(cmd *cobra.Command, args []string) error {
-			if dryRun {
-				b.how = "would be placed"
-			}
-			return run(cmd, args)
-		}
+	}
+	if v.urgent {
+		c.Flags().BoolVar(&o.keepQueued, "keep-queued", false, "leave jobs queued that lose their sense with this one, such as a start that waits")
 	}
 	if v.more != nil {
 		v.more(c, &p)
 	}
 	return c
-}
-
-// do runs one action on one VM.
-func (a *app) do(ctx context.Context, client *api.Client, it api.Item, action string, p virt.Params) (any, string, error) {
-	p.VM = it.Node.ID()
-	params, err := registry.NewDocument(p)
-	if err != nil {
-		return nil, "", err
-	}
-	st, err := client.Do(ctx, it.Node.ID(), api.JobRequest{Action: action, Params: params})
-	if err != nil {
-		return nil, "", err
-	}
-	if err := api.JobError(st); err != nil {
-		return st, "", a.explainJob(ctx, client, it, err)
-	}
-	now, err := client.Node(ctx, it.Node.ID())
-	if err != nil {
-		return st, "", nil //nolint:nilerr // the job is done; only its words are missing
-	}
-	if now.ParentName != "" {
-		return st, "on " + now.ParentName, nil
-	}
-	return st, "", nil
 }
 
 // explainJob adds the decision to a job that found no host.
