@@ -306,6 +306,7 @@ func TestAProlongedAttemptIsKept(t *testing.T) {
 	a.add(p, "storage", "x", "")
 	a.add(p, "emulation", "y", "")
 	a.enqueue(p)
+	a.refused("POST", "/complete", `{"id":"00000000-0000-4000-8000-000000000000","status":true}`, 400, "record_not_found") // the one time of looking
 	n := a.next("storage")
 	f.mu.Lock()
 	for _, j := range f.jobs {
