@@ -10,6 +10,7 @@ import (
 	"io"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	gosync "sync"
 	"syscall"
@@ -27,7 +28,7 @@ const (
 	commandWait    = 5 * time.Second // for its pipes to close after it was killed
 )
 
-// call is what a command reads on its standard input.
+// call is what a command reads on its standard input, and a URL is posted.
 type call struct {
 	Job    string            `json:"job"`
 	Queue  string            `json:"queue"`
@@ -36,17 +37,42 @@ type call struct {
 	Trail  trail.Trail       `json:"trail"`
 }
 
+func callOf(t scheduler.Task, tr trail.Trail) call {
+	j := t.Job()
+	return call{Job: j.ID, Queue: j.Queue, Action: j.Action, Params: j.Params, Trail: tr}
+}
+
+// general is an action of which only the name is known: what it replaces, or one
+// that takes vm, args and whatever else it is given.
+func general(name string) scheduler.Action {
+	args := scheduler.Param{Name: "args", Type: scheduler.Object, Help: "whatever it understands"}
+	if a, builtin := Actions(nil)[name]; builtin {
+		a.Params = append(a.Params, args)
+		return a
+	}
+	return scheduler.Action{AnyParams: true, Params: []scheduler.Param{{Name: "vm", Type: scheduler.String, Help: "the node that it is about"}, args}}
+}
+
 // Command makes an action of a program: of a line such as
 // `notify = exec:/usr/local/bin/notify --loud` in [actions].
 //
 // The program is started as it is, without a shell, with a JSON object on its
-// standard input: job, queue, action, params and trail. What it writes to
-// standard error becomes the job's log; a JSON object on standard output is the
-// result. It has failed if it exits with anything but 0. When the job ends
-// early or timeout is over, it and all that it started are killed.
+// standard input: job, queue, action, params and trail. On its standard output
+// it writes JSON objects:
 //
-// It takes vm, and an object called args for whatever the program understands;
-// one that replaces a built-in action takes the same as that.
+//	{"progress": "copying", "percent": 40}   a line of its own: how far it is; either member alone will do
+//	{"log": "took the second path"}          a line of its own: goes to the job's log
+//	{"copied": 17}                           any other object is the result; of several the last counts
+//
+// A line that is one of the first two has no other members. What it writes to
+// standard error becomes the job's log, line by line. It has failed if it exits
+// with anything but 0; with 64, 65, 77 or 78 (EX_USAGE, EX_DATAERR, EX_NOPERM,
+// EX_CONFIG of sysexits.h) another attempt makes no sense, with others, such as
+// 75 (EX_TEMPFAIL), it does. When the job ends early or timeout is over, it and
+// all that it started are killed.
+//
+// It takes vm, an object called args, and anything else; one that replaces a
+// built-in action takes the same as that, and args.
 func Command(name string, argv []string, timeout time.Duration) (scheduler.Action, error) {
 	if err := registry.CheckName(name); err != nil {
 		return scheduler.Action{}, fmt.Errorf("an action cannot be called that: %w", err)
@@ -55,34 +81,28 @@ func Command(name string, argv []string, timeout time.Duration) (scheduler.Actio
 		return scheduler.Action{}, fmt.Errorf("action %s: give the program's absolute path, such as exec:/usr/local/bin/%s", name, name)
 	}
 	argv = append([]string(nil), argv...)
-	a, builtin := Actions(nil)[name]
-	if !builtin {
-		a.Params = []scheduler.Param{
-			{Name: "vm", Type: scheduler.String, Help: "the node that it is about"},
-			{Name: "args", Type: scheduler.Object, Help: "whatever the program understands"},
-		}
-	}
+	a := general(name)
 	a.Name, a.Help, a.Timeout = name, "runs "+argv[0], timeout
 	a.Run = func(ctx context.Context, t scheduler.Task) (any, error) { return runCommand(ctx, t, argv) }
 	return a, nil
 }
 
 func runCommand(ctx context.Context, t scheduler.Task, argv []string) (any, error) {
-	j := t.Job()
-	in, err := json.Marshal(call{Job: j.ID, Queue: j.Queue, Action: j.Action, Params: j.Params, Trail: trail.From(ctx)})
+	in, err := json.Marshal(callOf(t, trail.From(ctx)))
 	if err != nil {
 		return nil, fmt.Errorf("cannot encode the job: %w", err)
 	}
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Stdin = bytes.NewReader(append(in, '\n'))
-	out := &bounded{limit: maxCommandOut}
-	lines := &lineLog{log: t.Log}
+	log := newCommandLog(t)
+	out, lines := &talk{log: log, limit: maxCommandOut}, &lineLog{log: log.add}
 	cmd.Stdout, cmd.Stderr = out, lines
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = commandWait
 	err = cmd.Run()
 	lines.flush()
+	out.flush()
 	switch {
 	case ctx.Err() != nil && err != nil:
 		return nil, fmt.Errorf("%s was killed: %w", argv[0], context.Cause(ctx))
@@ -90,40 +110,20 @@ func runCommand(ctx context.Context, t scheduler.Task, argv []string) (any, erro
 		// It is done; something that it started still holds its pipes.
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	case err != nil:
+		failed := fmt.Errorf("%s failed: %w", argv[0], err)
 		if last := lines.last; last != "" {
-			return nil, fmt.Errorf("%s failed: %w: %s", argv[0], err, last)
+			failed = fmt.Errorf("%w: %s", failed, last)
 		}
-		return nil, fmt.Errorf("%s failed: %w", argv[0], err)
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && slices.Contains([]int{64, 65, 77, 78}, exit.ExitCode()) {
+			return nil, &scheduler.FinalError{Err: failed}
+		}
+		return nil, failed
 	}
-	if out.over {
-		return nil, fmt.Errorf("%s wrote more than %d bytes to its standard output", argv[0], out.limit)
-	}
-	text := bytes.TrimSpace(out.data.Bytes())
-	if len(text) == 0 {
-		return nil, nil
-	}
-	doc, err := registry.ParseDocument(text)
+	res, err := out.result()
 	if err != nil {
-		return nil, fmt.Errorf("%s has run, and what it wrote to its standard output is no result: %w: write a JSON object, or to standard error", argv[0], err)
+		return nil, fmt.Errorf("%s has run, and %w: write a JSON object, or to standard error", argv[0], err)
 	}
-	return doc, nil
-}
-
-// bounded keeps what fits and notes that there was more.
-type bounded struct {
-	data  bytes.Buffer
-	limit int
-	over  bool
-}
-
-func (b *bounded) Write(p []byte) (int, error) {
-	if room := b.limit - b.data.Len(); len(p) > room {
-		b.over = true
-		b.data.Write(p[:room])
-	} else {
-		b.data.Write(p)
-	}
-	return len(p), nil
+	return res, nil
 }
 
 // lineLog hands on whole lines.

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vagoth/vagoth/manager/component"
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/scheduler"
 	"github.com/vagoth/vagoth/trail"
@@ -35,8 +36,15 @@ func script(t *testing.T, text string, args ...string) scheduler.Action {
 
 type logTask struct {
 	fakeTask
-	mu    sync.Mutex
-	lines []string
+	mu       sync.Mutex
+	lines    []string
+	progress []string
+}
+
+func (l *logTask) Progress(percent int, words string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.progress = append(l.progress, strconv.Itoa(percent)+" "+words)
 }
 
 func (l *logTask) Log(s string) {
@@ -131,13 +139,117 @@ func eventually(t *testing.T, ok func() bool) {
 	}
 }
 
-func TestCommandInPlaceOfABuiltin(t *testing.T) {
-	a, err := Command(virt.ActionStop, []string{"/bin/true"}, time.Minute)
+// What replaces a built-in action takes what that takes, and args.
+func TestInPlaceOfABuiltin(t *testing.T) {
+	command, err := Command(virt.ActionStop, []string{"/bin/true"}, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := scheduler.Package{Jobs: []scheduler.Job{virt.Job(virt.ActionStop, virt.Params{VM: "web1", Grace: "30s"})}}
-	if err := scheduler.Check(map[string]scheduler.Action{virt.ActionStop: a}, p); err != nil || !a.Urgent || a.Timeout != time.Minute {
-		t.Error(a, err)
+	posted, err := URL(virt.ActionStop, "http://127.0.0.1:1/stop", component.Secret{}, time.Minute)
+	if err != nil {
+		t.Fatal(err)
 	}
+	for _, a := range []scheduler.Action{command, posted} {
+		known := map[string]scheduler.Action{virt.ActionStop: a}
+		j := virt.Job(virt.ActionStop, virt.Params{VM: "web1", Grace: "30s"})
+		if err := scheduler.Check(known, scheduler.Package{Jobs: []scheduler.Job{j}}); err != nil || !a.Urgent || a.Timeout != time.Minute {
+			t.Error(a, err)
+		}
+		j.Params = parsed(t, `{"vm":"web1","args":{"hard":true}}`)
+		if err := scheduler.Check(known, scheduler.Package{Jobs: []scheduler.Job{j}}); err != nil {
+			t.Error(err)
+		}
+		j.Params = parsed(t, `{"vm":"web1","hard":true}`)
+		if err := scheduler.Check(known, scheduler.Package{Jobs: []scheduler.Job{j}}); err == nil {
+			t.Error("what the built-in does not take was accepted")
+		}
+	}
+}
+
+// TestCommandTalks reads progress and log as they come, and the last object that
+// is neither as the result.
+func TestCommandTalks(t *testing.T) {
+	for _, c := range []struct{ text, want, progress, log string }{
+		{`echo '{"progress":"copying","percent":40}'; echo '{"percent":60.7}'; echo '{"log":"half"}'; echo '{"n":1}'`, `{"n":1}`, "40 copying,60 copying", "half"},
+		{`echo '{"log":"a","progress":"b"}'`, ``, "0 b", "a"},
+		{`echo '{"n":1}'; echo '{"log":"between"}'; printf '{"n":2}'`, `{"n":2}`, "", "between"},
+		{`printf '{"log":"no newline"}'`, ``, "", "no newline"},
+		{`echo '{'; echo ' "items": ['; echo '{"log":"x"}'; printf '%s\n' '], "s": "{[\"" }'; echo '{"log":"after"}'`, `{"items":[{"log":"x"}],"s":"{[\""}`, "", "after"},
+		{`echo '{"log":"x","n":1}'`, `{"log":"x","n":1}`, "", ""},
+		{`echo '{"percent":"many"}'`, `{"percent":"many"}`, "", ""},
+		{`echo '{"percent":900}'; echo '{"percent":-3,"progress":"bell\\u0007"}'`, ``, "100 ,0 bell\uFFFD", ""},
+	} {
+		task := &logTask{}
+		res, err := script(t, c.text).Run(t.Context(), task)
+		if err != nil {
+			t.Errorf("%s: %v", c.text, err)
+		}
+		got := ""
+		if doc, ok := res.(registry.Document); ok {
+			got = doc.String()
+		}
+		if got != c.want || strings.Join(task.progress, ",") != c.progress || strings.Join(task.lines, ",") != c.log {
+			t.Errorf("%s:\n got %s, progress %q, log %q\nwant %s, %q, %q", c.text, got, task.progress, task.lines, c.want, c.progress, c.log)
+		}
+	}
+}
+
+// A program that never stops talking fills no memory.
+func TestCommandTalksTooMuch(t *testing.T) {
+	task := &logTask{}
+	if _, err := script(t, `yes '{"log":"again"}' | head -n 12000; echo '{"n":1}'`).Run(t.Context(), task); err != nil {
+		t.Error(err)
+	}
+	if n := len(task.lines); n != maxCommandLines+1 || !strings.Contains(task.lines[n-1], "not kept") {
+		t.Errorf("%d lines are kept", n)
+	}
+	if _, err := script(t, `head -c 300000 /dev/zero | tr '\0' x; echo`).Run(t.Context(), &logTask{}); err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("one long line: %v", err)
+	}
+}
+
+// The exit status says whether another attempt makes sense.
+func TestCommandExits(t *testing.T) {
+	for status, final := range map[int]bool{1: false, 64: true, 65: true, 70: false, 75: false, 77: true, 78: true, 255: false} {
+		_, err := script(t, `echo why >&2; exit `+strconv.Itoa(status)).Run(t.Context(), &logTask{})
+		if err == nil || scheduler.IsFinal(err) != final || !strings.Contains(err.Error(), "why") {
+			t.Errorf("exit status %d: final %t, %v", status, scheduler.IsFinal(err), err)
+		}
+	}
+}
+
+// FuzzTalk: whatever a program writes, in whatever pieces, nothing breaks, and a
+// result that is written on one line after it is found or refused.
+func FuzzTalk(f *testing.F) {
+	for _, seed := range []string{"", "{}\n", `{"log":"a"}` + "\n", `{"a":"{`, "[\n{\"log\":\"x\"}\n]", "\"\\\"", "}}}{\n", `{"progress":"a"}{"n":1}`} {
+		f.Add([]byte(seed), uint8(3))
+	}
+	f.Fuzz(func(t *testing.T, data []byte, step uint8) {
+		whole, pieces := &logTask{}, &logTask{}
+		one := &talk{log: newCommandLog(whole), limit: 1000}
+		two := &talk{log: newCommandLog(pieces), limit: 1000}
+		if n, err := one.Write(data); n != len(data) || err != nil {
+			t.Fatal(n, err)
+		}
+		for rest := data; len(rest) > 0; {
+			n := min(len(rest), int(step)+1)
+			if _, err := two.Write(rest[:n]); err != nil {
+				t.Fatal(err)
+			}
+			rest = rest[n:]
+		}
+		one.flush()
+		two.flush()
+		if one.over != two.over {
+			t.Fatalf("too long in one write: %t, in pieces: %t", one.over, two.over)
+		}
+		if one.over {
+			return
+		}
+		a, aErr := one.result()
+		b, bErr := two.result()
+		if (aErr == nil) != (bErr == nil) || aErr == nil && a != b || strings.Join(whole.lines, "\n") != strings.Join(pieces.lines, "\n") {
+			t.Fatalf("in one write %v (%v) %q, in pieces %v (%v) %q", a, aErr, whole.lines, b, bErr, pieces.lines)
+		}
+	})
 }
