@@ -26,7 +26,7 @@ type entry struct {
 // newLayer makes a layer with room for about as many nodes.
 func newLayer(nodes int) *layer {
 	return &layer{
-		nodes: make(map[string]entry, nodes), refs: make(map[string]string, 3*nodes), edges: map[string]uint64{},
+		nodes: make(map[string]entry, nodes), refs: make(map[string]string, 4*nodes), edges: map[string]uint64{},
 		kids: map[string][]string{}, blobs: map[string][]byte{},
 	}
 }

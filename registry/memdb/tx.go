@@ -143,7 +143,7 @@ func (t *tx) Create(d registry.Draft) (*registry.Node, error) {
 		return nil, err
 	}
 	stamp := registry.Stamp{Revision: t.rev, CreatedAt: t.now, UpdatedAt: t.now, Changed: t.trail}
-	return t.write(nil, registry.NewNode(d, stamp), "", nil)
+	return t.put(nil, d, stamp, "", nil)
 }
 
 func (t *tx) Put(d registry.Draft, opts ...registry.WriteOption) (*registry.Node, error) {
@@ -163,7 +163,7 @@ func (t *tx) Put(d registry.Draft, opts ...registry.WriteOption) (*registry.Node
 	if old.Same(d) {
 		return old, nil
 	}
-	return t.write(old, registry.NewNode(d, t.stamp(old)), "", nil)
+	return t.put(old, d, t.stamp(old), "", nil)
 }
 
 // stamp is the old node's, as a change of it leaves it.
@@ -198,7 +198,7 @@ func (t *tx) PutBlob(id, key string, data []byte) error {
 		s.Blobs = append(s.Blobs, registry.BlobInfo{Key: key, Size: len(data), SHA256: sumOf(data)})
 		op.op, op.data = opPutBlob, string(data)
 	}
-	_, err := t.write(old, registry.NewNode(old.Draft(), s), key, &op)
+	_, err := t.put(old, old.Draft(), s, key, &op)
 	return err
 }
 
@@ -229,38 +229,52 @@ func (t *tx) Delete(id string) error {
 		return &registry.InUseError{ID: id, Children: len(kids),
 			Reason: fmt.Sprintf("%d nodes stand on it (%s): move or delete them first", len(kids), strings.Join(names, ", "))}
 	}
-	_, err := t.write(old, nil, "", nil)
-	return err
+	return t.write(old, nil, "", "", nil)
 }
 
-// write makes node what old was. One of them may be nil, not both. blob is the
-// operation on the node's blob key that comes with it.
-func (t *tx) write(old, node *registry.Node, key string, blob *operation) (*registry.Node, error) {
-	if node != nil {
-		if err := t.free(old, node); err != nil {
-			return nil, err
-		}
-		if err := t.standing(old, node); err != nil {
-			return nil, err
-		}
-	}
-	c, err := t.account(old, node, key, blob)
+// put makes the node of d what old was, which may be nil. blob is the operation
+// on the node's blob key that comes with it.
+func (t *tx) put(old *registry.Node, d registry.Draft, s registry.Stamp, key string, blob *operation) (*registry.Node, error) {
+	node, encoded, err := t.stored(registry.MakeNode(d.Parts(s)))
 	if err != nil {
 		return nil, err
 	}
-	if node != nil {
-		// What is in memory is what will be read back from the journal: it pins
-		// none of the caller's memory, and shares what repeats.
-		d := &decoder{s: c.encoded}
-		node = d.node()
-		if err := d.end(); err != nil {
-			return nil, fmt.Errorf("node %s cannot be stored: %w", node.ID(), err)
-		}
-		c.after = node
+	if err := t.free(old, node); err != nil {
+		return nil, err
+	}
+	if err := t.standing(old, node); err != nil {
+		return nil, err
+	}
+	if err := t.write(old, node, encoded, key, blob); err != nil {
+		return nil, err
+	}
+	return node, nil
+}
+
+// stored is the node as it will be read back from the journal: it pins none of
+// the caller's memory, and shares what repeats.
+func (t *tx) stored(made *registry.Node) (node *registry.Node, encoded string, err error) {
+	if t.scratch, err = appendNode(t.scratch[:0], made, made.Blobs()); err != nil {
+		return nil, "", err
+	}
+	encoded = string(t.scratch)
+	d := decoder{s: encoded}
+	node = d.node()
+	if err := d.end(); err != nil {
+		return nil, "", fmt.Errorf("node %s cannot be stored: %w", node.ID(), err)
+	}
+	return node, encoded, nil
+}
+
+// write makes node what old was. One of them may be nil, not both.
+func (t *tx) write(old, node *registry.Node, encoded, key string, blob *operation) error {
+	c, err := t.account(old, node, encoded, key, blob)
+	if err != nil {
+		return err
 	}
 	t.record(c)
 	t.apply(old, node, blob)
-	return node, nil
+	return nil
 }
 
 // free refuses a node whose ID, name or keys another node holds.
@@ -302,21 +316,15 @@ func (t *tx) standing(old, node *registry.Node) error {
 
 // account returns the Update's change of the node as it is with this write, and
 // refuses what exceeds the limits of an Update. It changes nothing.
-func (t *tx) account(old, node *registry.Node, key string, blob *operation) (*change, error) {
+func (t *tx) account(old, node *registry.Node, encoded, key string, blob *operation) (*change, error) {
 	c := t.joined(old, node)
+	c.encoded = encoded
 	touched, size := 0, 0
 	for _, other := range t.changes {
 		if other.id != c.id {
 			touched += other.touched
 			size += other.size()
 		}
-	}
-	if node != nil {
-		var err error
-		if t.scratch, err = appendNode(t.scratch[:0], node, node.Blobs()); err != nil {
-			return nil, err
-		}
-		c.encoded = string(t.scratch)
 	}
 	if blob != nil {
 		written := map[string]int{key: len(blob.data)}
@@ -473,8 +481,8 @@ type undone struct {
 	was any // nil where there was nothing
 }
 
-// put sets m[k] and remembers how to take it back.
-func put[V any](t *tx, in rune, m map[string]V, k string, v V) {
+// note sets m[k] and remembers how to take it back.
+func note[V any](t *tx, in rune, m map[string]V, k string, v V) {
 	u := undone{in: in, key: k}
 	if was, had := m[k]; had {
 		u.was = was
@@ -491,11 +499,11 @@ func takeBack[V any](u undone, m map[string]V) {
 	}
 }
 
-func (t *tx) putNode(id string, e entry)          { put(t, 'n', t.top.nodes, id, e) }
-func (t *tx) putRef(ref, owner string)            { put(t, 'r', t.top.refs, ref, owner) }
-func (t *tx) putEdge(parent string, rev uint64)   { put(t, 'e', t.top.edges, parent, rev) }
-func (t *tx) putKids(parent string, ids []string) { put(t, 'k', t.top.kids, parent, ids) }
-func (t *tx) putData(key string, data []byte)     { put(t, 'b', t.top.blobs, key, data) }
+func (t *tx) putNode(id string, e entry)          { note(t, 'n', t.top.nodes, id, e) }
+func (t *tx) putRef(ref, owner string)            { note(t, 'r', t.top.refs, ref, owner) }
+func (t *tx) putEdge(parent string, rev uint64)   { note(t, 'e', t.top.edges, parent, rev) }
+func (t *tx) putKids(parent string, ids []string) { note(t, 'k', t.top.kids, parent, ids) }
+func (t *tx) putData(key string, data []byte)     { note(t, 'b', t.top.blobs, key, data) }
 
 // rollback takes back all that the transaction wrote into the layer.
 func (t *tx) rollback() {
