@@ -83,6 +83,9 @@ func (s *server) admit(r route) gin.HandlerFunc {
 			s.overloaded(c)
 			return
 		}
+		if r.load == waiting || r.load == heavy {
+			extend(c, MaxWait)
+		}
 		c.Set(gateKey, g)
 		defer func() { c.MustGet(gateKey).(gate).leave() }() //nolint:forcetypeassert,errcheck // set above, and by idle
 		c.Next()
@@ -99,9 +102,18 @@ func (s *server) idle(c *gin.Context) bool {
 	if !s.gates.waiting.enter() {
 		return false
 	}
+	extend(c, MaxWait)
 	c.MustGet(gateKey).(gate).leave() //nolint:forcetypeassert,errcheck // admit has set it
 	c.Set(gateKey, s.gates.waiting)
 	return true
+}
+
+// extend gives a request that lasts more time than the server's own timeouts
+// do, which are for those that are slow.
+func extend(c *gin.Context, d time.Duration) {
+	rc, until := http.NewResponseController(c.Writer), time.Now().Add(d+writeWithin)
+	_ = rc.SetReadDeadline(until) // what has no deadlines needs none moved
+	_ = rc.SetWriteDeadline(until)
 }
 
 // isUrgent reads ahead which action a request asks for.

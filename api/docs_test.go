@@ -37,32 +37,32 @@ func manual() []byte {
 	}
 	p("\n`HEAD` is `GET` without the body; `OPTIONS` lists the methods of a path.\n")
 	p("\n## Who may\n\n%s", `Inside a process, and on the unix socket of a daemon, everybody may everything: the socket's file says who gets there.
-Over a network each request shows a token, ` + "`Authorization: Bearer vagoth_…`" + `, or a TLS client certificate. Each has one role:
-` + "`reader` < `operator` < `admin`, and `worker`, which may do the requests under `/v1/work/` and nothing else; `admin` may those too." + `
-Without credentials that are known the answer is 401, with too weak a role 403. ` + "`vagoth token`" + ` makes, lists and revokes tokens
+Over a network each request shows a token, `+"`Authorization: Bearer vagoth_…`"+`, or a TLS client certificate. Each has one role:
+`+"`reader` < `operator` < `admin`, and `worker`, which may do the requests under `/v1/work/` and nothing else; `admin` may those too."+`
+Without credentials that are known the answer is 401, with too weak a role 403. `+"`vagoth token`"+` makes, lists and revokes tokens
 and lets in certificates by their common name; the role stands in the file of tokens, never in the certificate. A change of that
 file counts from the next request on.
 `)
 	p("\n## On whose behalf\n\nThe headers `%s`, `%s` and `%s` are kept with every change. Their values are\n", HeaderTransaction, HeaderSource, HeaderReason)
-	p("%s", `escaped as a segment of a URL's path. Who shows a token or certificate acts under its name: the source is kept as ` + "`NAME`, or as\n`NAME (SOURCE)`" + ` if the request names one. The same holds for the name of a worker. Idempotency keys are scoped to the source.
+	p("%s", `escaped as a segment of a URL's path. Who shows a token or certificate acts under its name: the source is kept as `+"`NAME`, or as\n`NAME (SOURCE)`"+` if the request names one. The same holds for the name of a worker. Idempotency keys are scoped to the source.
 `)
-	p("\n## Events\n\n%s", `` + "`GET /v1/events`" + ` is a stream of server-sent events. Each has the cursor behind it as its ` + "`id`" + `; whoever sends the last one back, as
-the parameter ` + "`cursor` or the header `Last-Event-ID`" + `, misses nothing and sees nothing twice. Both kinds are shown unless one is asked for
-(` + "`jobs=true`) or left out (`nodes=false`); `type` selects nodes, and `queue`, `action`, `package` and `job`" + ` select jobs.
+	p("\n## Events\n\n%s", ``+"`GET /v1/events`"+` is a stream of server-sent events. Each has the cursor behind it as its `+"`id`"+`; whoever sends the last one back, as
+the parameter `+"`cursor` or the header `Last-Event-ID`"+`, misses nothing and sees nothing twice. Both kinds are shown unless one is asked for
+(`+"`jobs=true`) or left out (`nodes=false`); `type` selects nodes, and `queue`, `action`, `package` and `job`"+` select jobs.
 
 | event | data | meaning |
 |---|---|---|
-| ` + "`begin` | `Begun`" + ` | the stream has begun: what is asked of the cluster from now on misses no change that is not in the stream |
-| ` + "`node` | `NodeEvent`" + ` | a node was created, updated or deleted |
-| ` + "`job` | `scheduler.Status`" + ` | a job has changed; this is how it stands now |
-| ` + "`place` | `{}`" + ` | nothing of interest has changed; the cursor is newer |
-| ` + "`gone` | `Problem`" + ` | changes were lost, since the client was too slow or the scheduler was opened again: list, and begin without a cursor |
+| `+"`begin` | `Begun`"+` | the stream has begun: whoever lists nodes or jobs now misses nothing, as every later change follows |
+| `+"`node` | `NodeEvent`"+` | a node was created, updated or deleted |
+| `+"`job` | `scheduler.Status`"+` | a job has changed; this is how it stands now |
+| `+"`place` | `{}`"+` | nothing of interest has changed; the cursor is newer |
+| `+"`gone` | `Problem`"+` | changes were lost, since the client was too slow or the scheduler was opened again: list, and begin without a cursor |
 
-A cursor that is too old at once is answered with 410 and the code ` + "`compacted`" + `. A comment every 15 s keeps the connection alive.
+A cursor that is too old at once is answered with 410 and the code `+"`compacted`"+`. A comment every 15 s keeps the connection alive.
 `)
-	p("\n## Too much at once\n\n%s", `Requests beyond a bound are refused with 429, the code ` + "`overloaded` and the header `Retry-After`" + `, before anything was done. Those that
+	p("\n## Too much at once\n\n%s", `Requests beyond a bound are refused with 429, the code `+"`overloaded` and the header `Retry-After`"+`, before anything was done. Those that
 read a status, and those that stop, cancel, pause, complete or hand back, have places of their own and still pass. Long polls,
-streams and waits are counted apart. 429 with the code ` + "`too_many`" + ` comes from the scheduler: too many jobs are queued.
+streams and waits are counted apart. 429 with the code `+"`too_many`"+` comes from the scheduler: too many jobs are queued.
 `)
 	p("\n## Limits\n\n| what | limit |\n|---|---|\n")
 	for _, l := range []struct {

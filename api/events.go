@@ -211,7 +211,8 @@ func (o *stream) run(ctx context.Context, early []change) {
 	h.Set("Content-Type", eventStream)
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Accel-Buffering", "no") // a proxy is not to hold events back
+	h.Set("X-Accel-Buffering", "no")      // a proxy is not to hold events back
+	_ = o.rc.SetReadDeadline(time.Time{}) // it lasts as long as its client; each write has a deadline
 	o.c.Status(http.StatusOK)
 	ok := o.write(EventBegin, Begun{Nodes: o.f.Nodes, Jobs: o.f.Jobs})
 	for _, ch := range early {

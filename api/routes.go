@@ -21,7 +21,7 @@ type route struct {
 	query        []string // the parameters that it takes; others are refused
 	ifMatch      bool     // it takes the header If-Match
 	media        string   // of a body that is no JSON object or list
-	role         Role     // the least that may; "" is everybody
+	role         Role     // the least that may; where it is forgotten only an admin
 	load         load     // with what it is counted
 }
 
@@ -33,7 +33,7 @@ const (
 
 // The roles, as the table writes them.
 const (
-	anybody  Role = ""
+	anybody  Role = "anybody" // without credentials too
 	reader        = token.Reader
 	operator      = token.Operator
 	admin         = token.Admin

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -37,12 +38,29 @@ func (s *server) next(c *gin.Context) {
 	if list == nil {
 		list = []scheduler.Lease{}
 	}
-	if c.Request.Context().Err() == nil {
-		s.answer(c, list, err)
+	if err != nil {
+		s.fail(c, err)
+		return
 	}
-	if c.Request.Context().Err() != nil || c.IsAborted() && err == nil {
+	// Once all of it is written the worker may have it, and go on: that its
+	// request is over then says nothing.
+	if c.Request.Context().Err() != nil || !s.deliver(c, list) {
 		s.takeBack(c, b, list)
 	}
+}
+
+// deliver answers, and reports whether all of it was handed to the connection.
+func (s *server) deliver(c *gin.Context, v any) bool {
+	s.write(c, http.StatusOK, v)
+	if c.IsAborted() {
+		return false
+	}
+	u, ok := c.Writer.(interface{ Unwrap() http.ResponseWriter })
+	if !ok {
+		return true
+	}
+	err := http.NewResponseController(u.Unwrap()).Flush() // gin's own tells of no error
+	return err == nil || errors.Is(err, http.ErrNotSupported)
 }
 
 // takeBack hands back the jobs whose worker went while they were on their way

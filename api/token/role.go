@@ -9,8 +9,8 @@ import (
 	"github.com/vagoth/vagoth/manager/component"
 )
 
-// Role says what somebody may do. The empty Role may nothing; as what a request
-// needs it means that anybody may.
+// Role says what somebody may do. The empty Role may nothing; what needs it, by
+// mistake, only an Admin may.
 type Role string
 
 // The roles. Reader, Operator and Admin each may what the one before may.
@@ -27,8 +27,6 @@ func Roles() []Role { return []Role{Worker, Reader, Operator, Admin} }
 // May reports whether r is enough where needed is asked for.
 func (r Role) May(needed Role) bool {
 	switch needed {
-	case "":
-		return true
 	case Reader:
 		return r == Reader || r == Operator || r == Admin
 	case Operator:
