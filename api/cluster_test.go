@@ -213,6 +213,7 @@ func testActions(c virt.Cluster) map[string]scheduler.Action {
 	for _, a := range []scheduler.Action{
 		{Name: virt.ActionStart, Params: []scheduler.Param{vm, {Name: "host", Type: scheduler.String}}, Run: place},
 		{Name: "fail", Params: []scheduler.Param{{Name: "how", Type: scheduler.String}}, Run: fail},
+		{Name: virt.ActionStop, Params: []scheduler.Param{vm}, Urgent: true, Run: func(context.Context, scheduler.Task) (any, error) { return nil, nil }},
 		{Name: "hang", Run: hang},
 		{Name: "panic", Run: func(context.Context, scheduler.Task) (any, error) { panic("a job") }},
 	} {

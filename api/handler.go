@@ -47,6 +47,11 @@ type Options struct {
 // Handler serves the management interface of m. A daemon that listens at
 // several places uses one Handler for all of them; see Local.
 func Handler(m *manager.Manager, o Options) http.Handler {
+	_, h := newServer(m, o)
+	return h
+}
+
+func newServer(m *manager.Manager, o Options) (*server, http.Handler) {
 	if o.MaxRequests <= 0 {
 		o.MaxRequests = DefaultMaxRequests
 	}
@@ -76,7 +81,7 @@ func Handler(m *manager.Manager, o Options) http.Handler {
 	e.NoMethod(s.noMethod)
 	e.Use(s.recover, s.trail, s.sameOrigin)
 	s.mount(e)
-	return e
+	return s, e
 }
 
 type server struct {
