@@ -1,0 +1,269 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"path/filepath"
+	gosync "sync"
+	"time"
+
+	"github.com/vagoth/vagoth/internal/journal"
+	"github.com/vagoth/vagoth/scheduler"
+)
+
+// Broker is the scheduler.
+type Broker struct {
+	cfg     Config
+	actions map[string]scheduler.Action
+	log     *slog.Logger
+	now     func() time.Time
+	began   time.Time // for the monotonic clock
+
+	journal *journal.Journal // nil for one in memory
+	group   *journal.Group[command]
+	work    gosync.WaitGroup // what runs beside the callers
+	tx      tx               // of the command that has the turn to commit
+
+	mu        gosync.Mutex
+	thawed    *gosync.Cond // frozen became false
+	core      *core
+	lanes     lanes
+	waiters   waiters
+	limits    map[string]*limit
+	runner    runner
+	events    events
+	waits     map[*job]chan struct{} // closed when the job ends
+	awaits    map[*job]map[*job]int  // jobs for which functions of others wait
+	ride      []record               // applied, and not written yet
+	frozen    bool                   // nothing is handed out
+	closing   bool                   // nothing is taken any more
+	closed    bool
+	snapping  bool
+	lastSnap  int64 // bytes
+	snapEvery int64
+
+	timers     timers
+	alarm      *time.Timer
+	alarmAt    int64
+	flushTimer *timer
+	pruneTimer *timer
+}
+
+var (
+	_ scheduler.Scheduler      = (*Broker)(nil)
+	_ scheduler.Runner         = (*Broker)(nil)
+	_ scheduler.Broker         = (*Broker)(nil)
+	_ scheduler.Operator       = (*Broker)(nil)
+	_ scheduler.QueueInspector = (*Broker)(nil)
+	_ scheduler.Builder        = (*Broker)(nil)
+	_ scheduler.Watcher        = (*Broker)(nil)
+)
+
+// folder is the store's, below the data directory.
+const folder = "broker"
+
+// groupMax is how many commands are committed at once.
+const groupMax = 1024
+
+// Open opens the broker whose store is in deps.Data, and makes it if there is
+// none. It hands out nothing to workers of this process before Run.
+func Open(ctx context.Context, cfg Config, deps scheduler.Deps) (*Broker, error) {
+	return open(ctx, cfg, deps, snapshotEvery)
+}
+
+// snapshotEvery is how much log there is at least between two snapshots.
+const snapshotEvery = 64 << 20
+
+func open(ctx context.Context, cfg Config, deps scheduler.Deps, every int64) (*Broker, error) {
+	b := newBroker(cfg, deps)
+	b.snapEvery = every
+	load := &loader{core: b.core}
+	j, err := journal.Open(ctx, journal.Options{Dir: filepath.Join(deps.Data, folder), Log: b.log, LockWait: deps.LockWait}, load)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the broker: %w", err)
+	}
+	b.journal = j
+	b.lastSnap = load.bytes
+	if err := b.start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot open the broker: %w", err), j.Close())
+	}
+	return b, nil
+}
+
+// Memory returns a broker that keeps nothing on disk, for tests and
+// experiments.
+func Memory(cfg Config, deps scheduler.Deps) *Broker {
+	b := newBroker(cfg, deps)
+	_ = b.start() // only a disk can refuse
+	return b
+}
+
+func newBroker(cfg Config, deps scheduler.Deps) *Broker {
+	b := &Broker{
+		cfg: cfg.withDefaults(), actions: deps.Actions, log: deps.Log, now: deps.Now, began: time.Now(),
+		lanes: newLanes(), waiters: waiters{byQueue: map[string][]*waiter{}, byAction: map[string][]*waiter{}},
+		limits: map[string]*limit{}, waits: map[*job]chan struct{}{}, awaits: map[*job]map[*job]int{},
+	}
+	if b.log == nil {
+		b.log = slog.New(slog.DiscardHandler)
+	}
+	if b.now == nil {
+		b.now = time.Now
+	}
+	b.thawed = gosync.NewCond(&b.mu)
+	b.core = newCore(&b.cfg)
+	b.runner.b = b
+	b.group = journal.NewGroup(groupMax, b.commit)
+	return b
+}
+
+// start begins a new epoch over what was loaded.
+func (b *Broker) start() error {
+	c := b.core
+	at := b.now()
+	store := c.store
+	if store == "" {
+		store = rand.Text()[:12]
+	}
+	// The time makes the epochs of two copies of a store differ.
+	epoch := max(c.epoch+1, uint64(max(at.UnixMilli(), 1)))
+	err := b.do(context.Background(), &plain{records: []record{&opened{store: store, epoch: epoch, at: at.UnixNano()}}})
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c.live, c.since = true, counters{}
+	b.events.begin(c.store, c.epoch)
+	for j := c.table.after(0); j != nil; j = c.table.after(j.seq) {
+		if j.state.ended() {
+			continue
+		}
+		j.remote = b.isRemote(j.action, j.queue)
+		if j.run != nil {
+			b.restartLease(j)
+		}
+		b.arm(j)
+		if j.ready() && int(j.lost) >= b.cfg.MaxLost {
+			b.setTimer(&j.timer, b.mono(), timer{job: j})
+		}
+	}
+	for _, q := range c.queues {
+		c.touchQueue(q)
+	}
+	for p := c.packs.first; p != nil; p = p.next {
+		b.armPack(p)
+	}
+	for c.ended.n > b.cfg.HistoryCount {
+		if before := c.ended.n; b.prune(4096) == before {
+			break
+		}
+	}
+	b.prune(4096)
+	b.settle()
+	return nil
+}
+
+// restartLease gives a worker outside its full time again, since nobody knows how
+// long the broker was away.
+func (b *Broker) restartLease(j *job) {
+	r := j.run
+	r.until, r.wall = b.mono()+int64(r.length), b.now().Add(r.length).UnixNano()
+	if t := j.timeout(); t > 0 {
+		r.deadline = b.mono() + int64(t)
+	}
+	for _, name := range j.limits() {
+		l := b.limit(name)
+		l.taken = append(l.taken, j)
+		r.held = append(r.held, l)
+	}
+}
+
+// loader takes what the journal holds.
+type loader struct {
+	core  *core
+	bytes int64 // of the snapshot
+}
+
+// Restore implements journal.Loader.
+func (l *loader) Restore(index uint64, records iter.Seq2[[]byte, error]) error {
+	r := &restorer{c: l.core, packs: map[string]*pack{}}
+	n := 0
+	for rec, err := range records {
+		if err != nil {
+			return err
+		}
+		n++
+		l.bytes += int64(len(rec))
+		if err := r.one(rec); err != nil {
+			return fmt.Errorf("record %d of the snapshot of record %d cannot be read: %w", n, index, err)
+		}
+	}
+	if err := r.done(); err != nil {
+		return fmt.Errorf("the snapshot of record %d does not fit together: %w", index, err)
+	}
+	return nil
+}
+
+// Replay implements journal.Loader.
+func (l *loader) Replay(index uint64, rec []byte) error {
+	r, err := decode(&dec{b: rec, name: l.core.wordOf})
+	if err != nil {
+		return fmt.Errorf("record %d cannot be read: %w", index, err)
+	}
+	if err := r.apply(l.core); err != nil {
+		return fmt.Errorf("record %d cannot be applied: %w", index, err)
+	}
+	return nil
+}
+
+// isRemote reports whether only workers outside get jobs of the action in the
+// queue.
+func (b *Broker) isRemote(action string, q *queue) bool {
+	return q.cfg.Remote || b.actions[action].Remote
+}
+
+// Close ends what Run does, gives the jobs back whose functions stop for it, wakes
+// all that wait, and releases the store. It is not to be called by a handler.
+func (b *Broker) Close() error {
+	b.mu.Lock()
+	if b.closing {
+		b.mu.Unlock()
+		b.work.Wait()
+		return nil
+	}
+	b.closing = true
+	gone := b.runner.stop()
+	b.mu.Unlock()
+	<-gone
+
+	err := b.do(context.Background(), &plain{records: []record{&closed{at: b.now().UnixNano()}}})
+	b.mu.Lock()
+	b.closed = true
+	for _, w := range b.waiters.all() {
+		w.err = scheduler.ErrClosed
+		b.waiters.remove(w)
+		close(w.done)
+	}
+	b.events.close()
+	for j, ch := range b.waits {
+		delete(b.waits, j)
+		close(ch)
+	}
+	b.thawed.Broadcast()
+	b.setAlarm()
+	b.mu.Unlock()
+	_ = b.group.Close(context.Background()) // it does not end before its last batch
+	b.work.Wait()
+	if b.journal != nil {
+		err = errors.Join(err, b.journal.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("cannot close the broker: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,51 @@
+package broker
+
+import (
+	"context"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/vagoth/vagoth/scheduler"
+	"github.com/vagoth/vagoth/scheduler/schedulertest"
+)
+
+func TestMain(m *testing.M) {
+	schedulertest.Main(func() int {
+		code := m.Run()
+		if err := goleak.Find(); err != nil && code == 0 {
+			println(err.Error())
+			return 1
+		}
+		return code
+	}, opener)
+}
+
+// opener opens a broker that writes snapshots often.
+func opener(ctx context.Context, s schedulertest.Settings, deps scheduler.Deps) (scheduler.Scheduler, error) {
+	cfg := Config{
+		Lease: s.Lease, ParkFor: s.ParkFor, PackageExpiry: s.PackageExpiry, HistoryAge: s.HistoryAge, HistoryCount: s.HistoryCount,
+		MaxQueued: s.MaxQueued, MaxLost: s.MaxLost, HostSlots: s.HostSlots, Parallel: s.Parallel,
+		Queues: map[string]QueueConfig{}, Limits: map[string]LimitConfig{},
+	}
+	for name, q := range s.Queues {
+		cfg.Queues[name] = QueueConfig{Remote: q.Remote, Paused: q.Paused, Reason: q.Reason, Rate: Rate(q.Rate), Lease: q.Lease}
+	}
+	for name, l := range s.Limits {
+		cfg.Limits[name] = LimitConfig{Slots: l.Slots, Rate: Rate(l.Rate)}
+	}
+	return open(ctx, cfg, deps, 16<<10)
+}
+
+func TestCore(t *testing.T) {
+	schedulertest.Core(t, func(t *testing.T, deps scheduler.Deps) scheduler.Scheduler {
+		b, err := Open(t.Context(), Defaults(), deps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	})
+}
+
+func TestLeased(t *testing.T)  { schedulertest.Leased(t, opener) }
+func TestDurable(t *testing.T) { schedulertest.Durable(t, opener) }
