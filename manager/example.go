@@ -25,6 +25,8 @@ func WriteExample(w io.Writer, menu Menu) error {
 	for _, c := range menu.Entries() {
 		e := component.Example{Section: c.Contract, Of: c, Set: []component.Setting{{Key: "use", Value: c.Name}}}
 		switch {
+		case c.Name == "":
+			e.Set = nil
 		case c.Contract == "drivers":
 			e.Section, e.Off = "drivers."+c.Name, true
 		case !c.Chosen:

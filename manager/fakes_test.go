@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -162,6 +163,12 @@ func fakeMenu(l *ledger) manager.Menu {
 				return scheduler.Action{}, errors.New("the program's path is not absolute")
 			}
 			return scheduler.Action{Name: name, Help: fmt.Sprint(argv), Timeout: timeout}, nil
+		},
+		URL: func(name, address string, token component.Secret, timeout time.Duration) (scheduler.Action, error) {
+			if strings.Contains(address, "@") {
+				return scheduler.Action{}, errors.New("the URL holds a user")
+			}
+			return scheduler.Action{Name: name, Help: fmt.Sprintf("[%s %q]", address, token.Reveal()), Timeout: timeout}, nil
 		},
 		Defaults: manager.Defaults{Registry: "memory", Scheduler: "sync", Provisioner: "basic", Allocator: "score", Monitor: "poll"},
 	}

@@ -104,10 +104,11 @@ func TestTypesAndActions(t *testing.T) {
 			t.Errorf("the class of %s is %q", typ, got)
 		}
 	}
+	vm, args := scheduler.Param{Name: "vm", Type: scheduler.String, Help: "the node that it is about"}, scheduler.Param{Name: "args", Type: scheduler.Object, Help: "whatever it understands"}
 	for name, want := range map[string]scheduler.Action{
 		"vm_start": {Name: "vm_start"}, "boot": {Name: "boot"},
-		"vm_stop": {Name: "vm_stop", Help: "[/usr/bin/stop]", Timeout: 3 * time.Minute},
-		"notify":  {Name: "notify", Help: "[/usr/bin/notify -v]", Timeout: 3 * time.Minute},
+		"vm_stop": {Name: "vm_stop", Help: "[/usr/bin/stop]", Timeout: 3 * time.Minute, Urgent: true, Params: []scheduler.Param{args}},
+		"notify":  {Name: "notify", Help: "[/usr/bin/notify -v]", Timeout: 3 * time.Minute, AnyParams: true, Params: []scheduler.Param{vm, args}},
 	} {
 		got := m.Actions[name]
 		got.Run = nil
@@ -313,7 +314,7 @@ func TestEntries(t *testing.T) {
 		}
 		got = append(got, line)
 	}
-	want := []string{"registry memory (default)", "scheduler sync (default)", "provisioner basic (default)", "allocator score (default)", "allocator fixed", "monitor poll (default)", "drivers sim"}
+	want := []string{"registry memory (default)", "scheduler sync (default)", "provisioner basic (default)", "allocator score (default)", "allocator fixed", "monitor poll (default)", "drivers sim", "actions "}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}

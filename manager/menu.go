@@ -31,8 +31,11 @@ type Menu struct {
 	// that section is silent. They ask c for the open components when they run;
 	// it is nil where only their names are wanted.
 	Actions func(c virt.Cluster) map[string]scheduler.Action
-	// Command makes the action of a line such as `notify = exec:/usr/bin/notify`.
+	// Command makes the action of a line such as `notify = exec:/usr/bin/notify`,
+	// URL that of `notify = https://hooks.example.org/notify`. What the action
+	// takes, and whether it is urgent, is the manager's to say.
 	Command func(name string, argv []string, timeout time.Duration) (scheduler.Action, error)
+	URL     func(name, address string, token component.Secret, timeout time.Duration) (scheduler.Action, error)
 
 	Defaults Defaults
 }
@@ -41,7 +44,7 @@ type Menu struct {
 type Defaults struct{ Registry, Scheduler, Provisioner, Allocator, Monitor string }
 
 // Entries lists the menu, by contract in the order of vagoth.ini, the default
-// kind first.
+// kind first, and what a file may say of actions.
 func (m Menu) Entries() []component.Component {
 	return slices.Concat(
 		component.List("registry", m.Defaults.Registry, m.Registry),
@@ -50,5 +53,6 @@ func (m Menu) Entries() []component.Component {
 		component.List("allocator", m.Defaults.Allocator, m.Allocator),
 		component.List("monitor", m.Defaults.Monitor, m.Monitor),
 		component.List("drivers", "", m.Drivers),
+		[]component.Component{actionsEntry()},
 	)
 }

@@ -21,7 +21,13 @@ import (
 // Top are the keys above the first section of a vagoth.ini.
 type Top struct {
 	Data           component.Path `ini:"data" help:"directory of stores and socket; relative to this file"`
-	CommandTimeout time.Duration  `ini:"command_timeout" help:"longest run of an action that is a command" min:"1s"`
+	CommandTimeout time.Duration  `ini:"command_timeout" help:"longest run of an action that is a command or a URL" min:"1s"`
+}
+
+// topSections are Top, and the sections that belong to no component.
+type topSections struct {
+	Top
+	Actions map[string]ActionConfig `sections:"action" help:"what an action takes, and how it is run"`
 }
 
 // TopDefaults are the keys above the first section where the file is silent.
@@ -41,8 +47,7 @@ type Settings struct {
 	monitor     config.Choice[monitor.Deps, monitor.Monitor]
 	drivers     []config.Instance[virt.DriverDeps, virt.Driver]
 	types       map[string]provisioner.Class
-	commands    map[string]scheduler.Action // actions that replace or add to the menu's
-	aliases     map[string]string           // action to built-in
+	made        map[string]func(builtin map[string]scheduler.Action) scheduler.Action // the file's actions
 	builtin     func(virt.Cluster) map[string]scheduler.Action
 	text        map[[2]string]string // the file as it stands, by section and key
 }
@@ -53,7 +58,7 @@ type Chosen struct{ Section, Kind string }
 // Read checks the file against the menu. Its error is a *config.Error with
 // everything that is wrong; nothing has been opened.
 func Read(f *config.File, menu Menu) (*Settings, error) {
-	top := config.Section(f, "", TopDefaults())
+	top := config.Section(f, "", topSections{Top: TopDefaults()})
 	s := &Settings{
 		File:        f.Name(),
 		Data:        string(top.Data),
@@ -73,7 +78,7 @@ func Read(f *config.File, menu Menu) (*Settings, error) {
 	}
 	s.readDaemon(f)
 	s.readTypes(f, menu)
-	s.readActions(f, menu, top.CommandTimeout)
+	s.readActions(f, menu, top)
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
@@ -117,48 +122,6 @@ func (s *Settings) readTypes(f *config.File, menu Menu) {
 		}
 		s.types[typ] = c
 	}
-}
-
-func (s *Settings) readActions(f *config.File, menu Menu, timeout time.Duration) {
-	s.commands, s.aliases = map[string]scheduler.Action{}, map[string]string{}
-	known := s.builtin(nil)
-	for _, e := range f.Entries("actions") {
-		command, isCommand := strings.CutPrefix(e.Value, "exec:")
-		_, isBuiltin := known[e.Value]
-		switch err := registry.CheckName(e.Key); {
-		case err != nil:
-			f.ReportAt("actions", e, fmt.Sprintf("%.64q cannot be an action's name: %s", e.Key, err), "")
-		case isBuiltin:
-			s.aliases[e.Key] = e.Value
-		case !isCommand:
-			f.ReportAt("actions", e, fmt.Sprintf("%s: %.64q is neither a built-in action nor exec:/path/of/a/program", e.Key, e.Value), choices(e.Value, known))
-		case strings.TrimSpace(command) == "":
-			f.ReportAt("actions", e, fmt.Sprintf("%s: exec: names no program", e.Key), "write exec:/path/of/a/program, with its arguments")
-		case menu.Command == nil:
-			f.ReportAt("actions", e, fmt.Sprintf("%s: this program runs no commands", e.Key), choices("", known))
-		default:
-			a, err := menu.Command(e.Key, strings.Fields(command), timeout)
-			if err != nil {
-				f.ReportAt("actions", e, fmt.Sprintf("%s: %s", e.Key, err), "")
-				continue
-			}
-			s.commands[e.Key] = a
-		}
-	}
-}
-
-// actions joins the menu's actions with the file's.
-func (s *Settings) actions(c virt.Cluster) map[string]scheduler.Action {
-	builtin := s.builtin(c)
-	all := map[string]scheduler.Action{}
-	maps.Copy(all, builtin)
-	for name, of := range s.aliases {
-		a := builtin[of]
-		a.Name = name
-		all[name] = a
-	}
-	maps.Copy(all, s.commands)
-	return all
 }
 
 func choices[V any](word string, of map[string]V) string {

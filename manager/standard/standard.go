@@ -50,6 +50,7 @@ func Menu() manager.Menu {
 		Types:   map[string]string{virt.TypeVM: "vm", virt.TypeHypervisor: "hypervisor"},
 		Actions: action.Actions,
 		Command: action.Command,
+		URL:     action.URL,
 
 		Defaults: manager.Defaults{Registry: "memdb", Scheduler: "sync", Provisioner: "template", Allocator: "score", Monitor: "poll"},
 	}
