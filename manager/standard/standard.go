@@ -29,6 +29,7 @@ import (
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/registry/memdb"
 	"github.com/vagoth/vagoth/scheduler"
+	"github.com/vagoth/vagoth/scheduler/broker"
 	"github.com/vagoth/vagoth/scheduler/sync"
 	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/action"
@@ -40,7 +41,7 @@ import (
 func Menu() manager.Menu {
 	return manager.Menu{
 		Registry:    map[string]component.Kind[registry.Deps, registry.Registry]{"memdb": memdb.Kind()},
-		Scheduler:   map[string]component.Kind[scheduler.Deps, scheduler.Scheduler]{"sync": sync.Kind()},
+		Scheduler:   map[string]component.Kind[scheduler.Deps, scheduler.Scheduler]{"broker": broker.Kind(), "sync": sync.Kind()},
 		Provisioner: map[string]component.Kind[provisioner.Deps, provisioner.Provisioner]{"basic": basic.Kind(), "template": template.Kind()},
 		Allocator:   map[string]component.Kind[allocator.Deps, allocator.Allocator]{"fixed": fixed.Kind(), "score": score.Kind()},
 		Monitor:     map[string]component.Kind[monitor.Deps, monitor.Monitor]{"poll": poll.Kind()},
