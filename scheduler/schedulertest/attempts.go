@@ -208,7 +208,7 @@ func attemptTimeout(h *hands) {
 		for range 5 {
 			h.pass(15 * time.Second)
 			b, err := h.broker.Heartbeat(ctx(), scheduler.Beat{Hold: l.Hold})
-			late := time.Now().After(l.Deadline)
+			late := !time.Now().Before(l.Deadline)
 			if err == nil && !late && b.Cancel != "" {
 				h.t.Fatalf("told to stop (%s) within its time", b.Cancel)
 			}
@@ -238,9 +238,10 @@ func attemptRetry(h *hands) {
 	if st := h.status("a"); st.Failed != 1 || !strings.Contains(st.Error, "it broke") {
 		h.t.Errorf("after a failure: %+v", st)
 	}
-	next := h.ask(ctx(), scheduler.Want{Wait: scheduler.Span(time.Minute)})
 	begin := time.Now()
-	h.pass(time.Minute)
+	h.pass(time.Second)
+	next := h.ask(ctx(), scheduler.Want{Wait: scheduler.Span(time.Minute)})
+	h.pass(59 * time.Second)
 	if !next.answered() || len(next.list) != 1 || next.list[0].Job != "a" || next.at.Sub(begin) != time.Minute {
 		h.t.Fatalf("after a minute of backoff: %v after %s", leased(next.list), next.at.Sub(begin))
 	}

@@ -207,15 +207,17 @@ func leaseStale(h *hands) {
 	h.stale("one with a job that does not exist", scheduler.Hold{Job: "nobody", Token: a.Token})
 	h.finish(a, "it broke")
 	h.stale("one who failed already", a.Hold)
+	h.pass(lease + time.Millisecond)
+	h.stale("one who was silent too long", c.Hold)
+	h.finish(h.takeFrom("r-c"), "")
+	h.stale("one who was silent too long, after the end", c.Hold)
 	h.pass(time.Hour)
 	again := h.get("a")
 	h.stale("one whose attempt is over, while the next runs", a.Hold)
 	h.finish(again, "")
 	h.stale("one whose attempt is over, after the end", a.Hold)
 	h.stale("one who completed already", again.Hold)
-	h.pass(lease)
-	h.stale("one who was silent too long", c.Hold)
-	h.want("a=succeeded", "c=waiting")
+	h.want("a=succeeded", "c=succeeded", "b=waiting")
 }
 
 // leaseRepeat lets answers get lost, so that workers say it again.

@@ -226,7 +226,7 @@ func (h *hands) paced(n int, every time.Duration) {
 }
 
 func (h *hands) takesJob(id string, first, then []string) scheduler.Job {
-	return with(job(id, "q-"+id, "takes"), map[string]any{"first": first, "then": then})
+	return with(job(id, "q-"+id, "takes"), map[string]any{"first": append([]string{}, first...), "then": append([]string{}, then...)})
 }
 
 // limitTake: what it waits while it takes limits counts for no timeout.

@@ -217,7 +217,7 @@ func (p *player) submits(a act) {
 			j.Limits = [][]string{{"one"}, {"two"}, {"one", "two"}}[w.limits]
 		}
 		if w.expires {
-			j.Expires = time.Now().Add(20 * time.Second)
+			j.Expires = time.Now().Add(20*time.Second + time.Duration(from+i)*time.Microsecond) // none at the same moment
 		}
 		for _, back := range w.after {
 			on := from + i - back
@@ -299,11 +299,31 @@ func (p *player) begins(j *worldJob, attempt int, st scheduler.Status) {
 	j.attempt, j.token, j.state = attempt, st.Token, scheduler.Running
 }
 
-// expire does what time does to the model.
+// expire does what time does to the model: it ends leases, and jobs that nobody
+// began in time, one after the other.
 func (p *player) expire() {
-	for _, j := range p.m.in(scheduler.Running) {
-		if j.remote && !j.until.After(p.m.at) {
-			p.m.lost(j)
+	for {
+		var next *worldJob
+		var when time.Time
+		for _, j := range p.m.in(scheduler.Running, scheduler.Waiting) {
+			at := j.job.Expires
+			if j.state == scheduler.Running {
+				at = j.until
+			}
+			switch {
+			case at.IsZero(), at.After(p.m.at), next != nil && !at.Before(when), j.state == scheduler.Running && !j.remote:
+			case j.state == scheduler.Waiting && p.status(j.id).State == scheduler.Running: // it began before
+			default:
+				next, when = j, at
+			}
+		}
+		switch {
+		case next == nil:
+			return
+		case next.state == scheduler.Running:
+			p.m.lost(next)
+		default:
+			p.m.end(next, scheduler.Expired)
 		}
 	}
 }
@@ -326,12 +346,7 @@ func (p *player) settle() {
 			}
 		}
 	}
-	for _, j := range p.m.in(scheduler.Waiting) {
-		if e := j.job.Expires; !e.IsZero() && !e.After(p.m.at) {
-			p.m.end(j, scheduler.Expired)
-		}
-	}
-	p.m.settle()
+	p.expire()
 }
 
 func (p *player) answer(kind string, l scheduler.Lease) {

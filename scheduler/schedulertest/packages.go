@@ -92,8 +92,12 @@ func packageRefused(h *hands) {
 	}
 	_, err = h.builder.Enqueue(ctx(), "empty")
 	h.wantErr("enqueueing an empty one", err, scheduler.ErrInvalid)
-	if _, err := h.s.Submit(ctx(), scheduler.Package{Jobs: []scheduler.Job{job("a", "q", "ok")}}); !errors.Is(err, scheduler.ErrConflict) {
-		h.t.Errorf("an ID that a package reserves: %v", err)
+	// An ID that somebody else took meanwhile, or that the package has reserved.
+	if _, err := h.s.Submit(ctx(), scheduler.Package{Jobs: []scheduler.Job{job("a", "q", "gate")}}); err == nil {
+		_, err = h.builder.Enqueue(ctx(), "p")
+		h.wantErr("enqueueing a job whose ID was taken", err, scheduler.ErrConflict)
+	} else {
+		h.wantErr("an ID that a package reserves", err, scheduler.ErrConflict)
 	}
 }
 
@@ -147,21 +151,23 @@ func packageExpires(h *hands) {
 
 func packageCancel(h *hands) {
 	h.submit(job("before", "r-a", "far"))
-	if _, err := h.s.Submit(ctx(), scheduler.Package{ID: "p", Jobs: []scheduler.Job{job("a", "r-a", "far"), job("b", "r-b", "far"), job("g", "q", "gate"), job("done", "q2", "ok")}}); err != nil {
+	if _, err := h.s.Submit(ctx(), scheduler.Package{ID: "p", Jobs: []scheduler.Job{
+		job("a", "r-a", "far"), job("b", "r-b", "far"), job("g", "q", "gate"), job("done", "q2", "ok"), after(job("x", "r-x", "far"), "a"), after(job("y", "r-y", "far"), "x", "b"),
+	}}); err != nil {
 		h.t.Fatal(err)
 	}
 	h.pass(0)
-	list := h.take(scheduler.Want{Queues: []string{"r-b"}})
+	l := h.takeFrom("r-b")
 	if st, err := h.builder.CancelPackage(as("ann", "not needed"), "p"); err != nil || st.ID != "p" {
 		h.t.Fatalf("%+v, %v", st, err)
 	}
 	h.pass(0)
-	h.want("before=waiting", "a=cancelled", "b=running", "g=cancelled", "done=succeeded")
-	if b := h.beat(list[0]); b.Cancel == "" {
+	h.want("before=waiting", "a=cancelled", "b=running", "g=cancelled", "done=succeeded", "x=cancelled", "y=cancelled")
+	if b := h.beat(l); b.Cancel == "" {
 		h.t.Error("the worker is not told")
 	}
-	h.finish(list[0], "stopped")
-	if st, err := h.builder.Package(ctx(), "p"); err != nil || st.State != scheduler.Ended || st.Counts[scheduler.Cancelled] != 3 {
+	h.finish(l, "stopped")
+	if st, err := h.builder.Package(ctx(), "p"); err != nil || st.State != scheduler.Ended || st.Counts[scheduler.Cancelled] != 5 {
 		h.t.Errorf("%+v, %v", st, err)
 	}
 	if _, err := h.builder.NewPackage(ctx(), scheduler.Package{ID: "b1", Jobs: []scheduler.Job{job("x", "r-x", "far")}}); err != nil {

@@ -42,7 +42,7 @@ func waitNothing(h *hands) {
 func waitWoken(h *hands) {
 	h.submit(job("holds", "r-lim", "far"))
 	h.submit(limited(job("slot", "r-slot", "far"), "one"))
-	slot := h.take(scheduler.Want{Queues: []string{"r-slot"}})[0]
+	slot := h.takeFrom("r-slot")
 	holds := h.get("holds")
 	for _, c := range []struct {
 		what  string
@@ -221,4 +221,21 @@ func waitExpires(h *hands) {
 	h.want("a=running", "b=expired", "c=cancelled")
 	h.finish(l, "")
 	h.none("b has expired")
+	// Jobs that depend on each other may expire at the same moment.
+	var list []scheduler.Job
+	for i, id := range ids("e", 5) {
+		j := job(id, "r-"+id, "far")
+		if j.Expires = time.Now().Add(10 * time.Second); i > 0 {
+			j = after(j, list[0].ID, list[i-1].ID)
+		}
+		list = append(list, j)
+	}
+	h.submit(list...)
+	h.pass(10 * time.Second)
+	for _, j := range list {
+		if st := h.status(j.ID); st.State != scheduler.Expired && st.State != scheduler.Cancelled {
+			h.t.Errorf("after its time job %s is %s", j.ID, st.State)
+		}
+	}
+	h.want("e0=expired")
 }

@@ -70,10 +70,10 @@ func watch(h *hands) {
 	live, all := h.listen(until, "", f), h.listen(until, "", scheduler.Filter{})
 	h.submit(job("elsewhere", "r-p", "far"))
 	h.submit(retries(job("a", "r-q", "far"), 2, time.Second))
-	l := h.take(scheduler.Want{Queues: []string{"r-q"}})[0]
+	l := h.takeFrom("r-q")
 	h.finish(l, "it broke")
 	h.pass(time.Second)
-	h.finish(h.take(scheduler.Want{Queues: []string{"r-q"}})[0], "")
+	h.finish(h.takeFrom("r-q"), "")
 	h.submit(job("b", "r-q", "far"))
 	if err := h.op.Cancel(ctx(), "b", ""); err != nil {
 		h.t.Fatal(err)
