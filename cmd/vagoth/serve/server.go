@@ -148,8 +148,9 @@ func (b *body) more() error {
 	return b.extend(time.Now().Add(b.span))
 }
 
-// Read implements io.Reader. Once the body is read the connection is watched
-// without a deadline, so that a long answer is not taken for a slow request.
+// Read implements io.Reader. At the body's end net/http takes the deadline away
+// and watches the connection; from then on it is left alone, so that a long
+// answer is not taken for a slow request.
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.mu.Lock()
@@ -159,7 +160,6 @@ func (b *body) Read(p []byte) (int, error) {
 	case b.done:
 	case errors.Is(err, io.EOF):
 		b.done = true
-		_ = b.extend(time.Time{})
 	case b.since >= leastProgress:
 		_ = b.more()
 	}
