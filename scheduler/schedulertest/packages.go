@@ -152,7 +152,7 @@ func packageExpires(h *hands) {
 func packageCancel(h *hands) {
 	h.submit(job("before", "r-a", "far"))
 	if _, err := h.s.Submit(ctx(), scheduler.Package{ID: "p", Jobs: []scheduler.Job{
-		job("a", "r-a", "far"), job("b", "r-b", "far"), job("g", "q", "gate"), job("done", "q2", "ok"), after(job("x", "r-x", "far"), "a"), after(job("y", "r-y", "far"), "x", "b"),
+		job("a", "r-a", "far"), job("b", "r-b", "far"), job("g", "q", "gate"), job("done", "q2", "ok"), after(job("d1", "r-x", "far"), "a"), after(job("d2", "r-y", "far"), "d1", "b"),
 	}}); err != nil {
 		h.t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func packageCancel(h *hands) {
 		h.t.Fatalf("%+v, %v", st, err)
 	}
 	h.pass(0)
-	h.want("before=waiting", "a=cancelled", "b=running", "g=cancelled", "done=succeeded", "x=cancelled", "y=cancelled")
+	h.want("before=waiting", "a=cancelled", "b=running", "g=cancelled", "done=succeeded", "d1=cancelled", "d2=cancelled")
 	if b := h.beat(l); b.Cancel == "" {
 		h.t.Error("the worker is not told")
 	}

@@ -133,6 +133,7 @@ func (m *world) lost(j *worldJob) {
 func (m *world) retry(j *worldJob) {
 	m.heads++
 	j.state, j.failed, j.lost, j.head, j.notBefore, j.cancelled = scheduler.Waiting, 0, 0, m.heads, time.Time{}, false
+	j.job.Expires = time.Time{} // an operator wants it now
 	m.settle()
 }
 
