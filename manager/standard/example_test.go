@@ -49,8 +49,11 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	job, err := vm.Start(ctx) // define first if it has no host
+	job, err := vm.Start(ctx) // queued; it is defined first if it has no host
 	if err != nil {
+		log.Fatal(err)
+	}
+	if job, err = virt.Wait(ctx, m, job); err != nil {
 		log.Fatal(err)
 	}
 	state, err := vm.State(ctx)

@@ -53,7 +53,7 @@ func Menu() manager.Menu {
 		Command: action.Command,
 		URL:     action.URL,
 
-		Defaults: manager.Defaults{Registry: "memdb", Scheduler: "sync", Provisioner: "template", Allocator: "score", Monitor: "poll"},
+		Defaults: manager.Defaults{Registry: "memdb", Scheduler: "broker", Provisioner: "template", Allocator: "score", Monitor: "poll"},
 	}
 }
 
