@@ -127,6 +127,7 @@ class Job:
         self.params = lease.get("params") or {}
         self.hold = {"job": lease["job"], "token": lease["token"]}
         self.length = seconds(lease["length"])
+        self.lock = threading.Lock()
         self.percent, self.words, self.lines = 0, "", []
         self.stop = threading.Event()  # the action ends soon after
         self.cancelled = ""            # why, if somebody cancelled the job
@@ -136,7 +137,18 @@ class Job:
         self.percent, self.words = percent, words
 
     def log(self, line):
-        self.lines.append(line)
+        with self.lock:
+            self.lines.append(line)
+
+    def take_lines(self):
+        """As many as one request may have."""
+        with self.lock:
+            lines, self.lines = self.lines[:1000], self.lines[1000:]
+            return lines
+
+    def put_back(self, lines):
+        with self.lock:
+            self.lines = lines + self.lines
 
     def check(self):
         """Actions that take long call this now and then."""
@@ -217,9 +229,8 @@ class Worker:
             end = self.perform(job)
             job.over.set()
             keeper.join()
-            if job.lines:
-                lines, job.lines = job.lines, []
-                self.tell(job, "log", {**job.hold, "lines": lines[:1000]})
+            while lines := job.take_lines():
+                self.tell(job, "log", {**job.hold, "lines": lines})
             self.tell(job, *end)
         finally:
             self.jobs.discard(job)
@@ -258,12 +269,12 @@ class Worker:
                 job.stop.set()
                 return
             try:
-                if job.lines:
-                    lines, job.lines = job.lines, []
+                lines = job.take_lines()
+                if lines:
                     try:
-                        self.manager.call("log", {**job.hold, "lines": lines[:1000]}, timeout=job.length / 3)
+                        self.manager.call("log", {**job.hold, "lines": lines}, timeout=job.length / 3)
                     except OSError:
-                        job.lines = lines + job.lines
+                        job.put_back(lines)
                         raise
                 told = (job.percent, job.words)
                 beat = {**job.hold, "percent": told[0], "progress": told[1]}
@@ -275,7 +286,7 @@ class Worker:
             except Problem as e:
                 if e.code in ("stale", "not_found"):
                     log.warning("job %s: the lease is lost", job.id)
-                        job.stop.set()
+                    job.stop.set()
                     return
                 log.warning("job %s: cannot beat: %s", job.id, e)
             except OSError as e:
