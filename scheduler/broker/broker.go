@@ -115,7 +115,7 @@ func newBroker(cfg Config, deps scheduler.Deps) *Broker {
 		b.now = time.Now
 	}
 	b.thawed = gosync.NewCond(&b.mu)
-	b.core = newCore(&b.cfg)
+	b.core = newCore(&b.cfg, b.isRemote)
 	b.runner.b = b
 	b.group = journal.NewGroup(groupMax, b.commit)
 	return b
@@ -143,7 +143,6 @@ func (b *Broker) start() error {
 		if j.state.ended() {
 			continue
 		}
-		j.remote = b.isRemote(j.action, j.queue)
 		if j.run != nil {
 			b.restartLease(j)
 		}

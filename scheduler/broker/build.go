@@ -113,10 +113,16 @@ func (b *Broker) known(t *tx, jobs, before []scheduler.Job) error {
 	}
 	for i := range jobs {
 		id := jobs[i].ID
-		if b.core.jobs[id] != nil || inside[id] {
+		if b.core.taken(id, nil) || inside[id] {
 			return fmt.Errorf("%w: there is a job with the ID %s already", scheduler.ErrConflict, id)
 		}
+		if t.ids[id] {
+			return errLater
+		}
 		inside[id] = true
+	}
+	for i := range jobs {
+		t.comes(jobs[i].ID)
 	}
 	for i := range jobs {
 		for _, d := range jobs[i].After {

@@ -33,7 +33,8 @@ type tx struct {
 	packs    []*build
 	ids      map[string]bool // of jobs and packages that come
 	keys     map[key]bool
-	queued   int // jobs that come
+	queued   int    // jobs that come
+	seqs     uint64 // of them those that get a number
 	flush    bool
 	prepared []int // the commands whose records these are
 	refused  error // one of the records cannot be written
@@ -49,7 +50,7 @@ func (t *tx) reset() {
 	clear(t.jobs)
 	clear(t.packs)
 	t.records, t.jobs, t.packs, t.prepared = t.records[:0], t.jobs[:0], t.packs[:0], t.prepared[:0]
-	t.ids, t.keys, t.queued, t.flush = nil, nil, 0, false
+	t.ids, t.keys, t.queued, t.seqs, t.flush = nil, nil, 0, 0, false
 }
 
 // add takes a record.

@@ -105,12 +105,13 @@ func (b *Broker) judge(j *job, a *answer) *settled {
 		return r
 	case a.back:
 		r.how, r.err, r.said = howBack, "", 0
+		b.unlessExpired(r, j)
 		r.note = fmt.Sprintf("attempt %d was handed back", j.attempt)
 		if a.reason != "" {
 			r.note += ": " + cut(a.reason, 500)
 		}
 		return r
-	case j.run.remote && j.run.deadline > 0 && b.mono() >= j.run.deadline:
+	case j.run.remote && j.run.deadline > 0 && b.mono() > j.run.deadline:
 		r.err = tooLong(j.timeout()) + ": " + r.err
 	}
 	b.fail(r, j, a.Final)
@@ -121,6 +122,7 @@ func tooLong(d time.Duration) string { return fmt.Sprintf("the attempt took long
 
 // fail decides between another attempt and the end.
 func (b *Broker) fail(r *settled, j *job, final bool) {
+	r.failed = true
 	retry := j.retry()
 	if final || int(j.failed)+1 >= retry.Attempts {
 		b.giveUp(r, j)
@@ -130,6 +132,23 @@ func (b *Broker) fail(r *settled, j *job, final bool) {
 	r.delay = retry.Delay(int(j.failed)+1, rand.Float64())
 	r.ready = r.at + int64(r.delay)
 	r.note = fmt.Sprintf("attempt %d failed: %s; the next follows in %s", j.attempt, cut(r.err, 500), r.delay)
+	b.unlessExpired(r, j)
+}
+
+// unlessExpired ends a job that is too late for another attempt.
+func (b *Broker) unlessExpired(r *settled, j *job) {
+	if e := j.expires(); e != 0 && r.at >= e {
+		r.how, r.state, r.ready, r.delay = howEnds, expired, 0, 0
+		r.err = expiredText(e, r.err)
+	}
+}
+
+func expiredText(e int64, last string) string {
+	text := "it did not begin before " + moment(e).Format(time.RFC3339)
+	if last != "" {
+		text = fmt.Sprintf("it expired at %s, before its next attempt; the last one failed: %s", moment(e).Format(time.RFC3339), last)
+	}
+	return text
 }
 
 // giveUp parks the job, or ends it.
@@ -148,7 +167,7 @@ func (b *Broker) lose(j *job) *settled {
 	switch why := j.cancelling(); {
 	case why != "":
 		r.how, r.state, r.err = howEnds, cancelled, why
-	case j.run.deadline > 0 && b.mono() >= j.run.deadline && j.run.overdue:
+	case j.run.deadline > 0 && b.mono() > j.run.deadline && j.run.overdue:
 		r.lost = false
 		r.err = tooLong(j.timeout()) + ", and its worker said nothing"
 		b.fail(r, j, false)
@@ -158,6 +177,7 @@ func (b *Broker) lose(j *job) *settled {
 	default:
 		r.how = howBack
 		r.note = fmt.Sprintf("attempt %d ended without an answer of its worker %s", j.attempt, j.run.worker)
+		b.unlessExpired(r, j)
 	}
 	return r
 }
@@ -214,7 +234,7 @@ func (b *Broker) Heartbeat(_ context.Context, beat scheduler.Beat) (scheduler.Be
 	if beat.Progress != "" {
 		b.progress(j, beat.Percent, beat.Progress)
 	}
-	late := r.deadline > 0 && now >= r.deadline
+	late := r.deadline > 0 && now > r.deadline
 	if !late {
 		r.until, r.wall = now+int64(r.length), b.now().Add(r.length).UnixNano()
 		b.arm(j)
@@ -309,11 +329,11 @@ func (b *Broker) overdue(j *job, now int64, wall time.Time) *settled {
 	at := wall.UnixNano()
 	switch e := j.expires(); {
 	case j.state == waiting && e != 0 && !wall.Before(moment(e)):
-		text := "it did not begin before " + moment(e).Format(time.RFC3339)
-		if j.past != nil && j.past.errText != "" {
-			text = fmt.Sprintf("it expired at %s, before its next attempt; the last one failed: %s", moment(e).Format(time.RFC3339), j.past.errText)
+		last := ""
+		if j.past != nil {
+			last = j.past.errText
 		}
-		return &settled{seq: j.seq, at: at, how: howEnds, state: expired, err: text}
+		return &settled{seq: j.seq, at: at, how: howEnds, state: expired, err: expiredText(e, last)}
 	case j.ready() && int(j.lost) >= b.cfg.MaxLost:
 		r := &settled{seq: j.seq, at: at, err: fmt.Sprintf("%d attempts ended without an answer", j.lost)}
 		b.giveUp(r, j)

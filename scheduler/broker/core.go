@@ -21,7 +21,6 @@ type core struct {
 	epoch  uint64 // rises whenever the store is opened
 	number uint64 // of the last token in it
 	seq    uint64 // of the last job
-	head   int64  // places at the heads of queues that retries took so far
 	order  uint64 // of the last end
 	clean  bool   // nothing happened after the last Close
 
@@ -35,6 +34,7 @@ type core struct {
 	count  [expired + 1]int
 	block  *int // jobs that wait for a dependency
 	words  map[string]string
+	remote func(action string, q *queue) bool // by configuration: only workers outside get such jobs
 
 	since  counters
 	moving *moving // a snapshot that is being written
@@ -61,11 +61,11 @@ type counters struct {
 	ended                   [expired + 1]uint64
 }
 
-func newCore(cfg *Config) *core {
+func newCore(cfg *Config, remote func(action string, q *queue) bool) *core {
 	return &core{
-		cfg: cfg, clean: true, block: new(int), words: map[string]string{},
+		cfg: cfg, remote: remote, clean: true, block: new(int), words: map[string]string{},
 		jobs: map[string]*job{}, queues: map[string]*queue{}, keys: map[key]*job{},
-		packs: packs{byID: map[string]*pack{}}, stones: stones{byKey: map[key]*stone{}},
+		packs: packs{byID: map[string]*pack{}, reserved: map[string]*pack{}}, stones: stones{byKey: map[key]*stone{}},
 	}
 }
 
@@ -168,6 +168,13 @@ func (c *core) setState(j *job, s state) {
 	j.state = s
 }
 
+// taken reports whether an ID is that of a job, or kept for one of another
+// package than the given.
+func (c *core) taken(id string, but *pack) bool {
+	p := c.packs.reserved[id]
+	return c.jobs[id] != nil || p != nil && p != but
+}
+
 // find gives the job of a record.
 func (c *core) find(seq uint64) (*job, error) {
 	if j := c.table.get(seq); j != nil {
@@ -266,7 +273,7 @@ func (r *settled) apply(c *core) error {
 	case r.lost:
 		j.lost++
 		c.since.lost++
-	case j.run != nil && (r.how == howFails || r.how == howParks || r.how == howEnds && r.state == failed):
+	case r.failed:
 		j.failed++
 	}
 	outcome := r.outcome()
@@ -297,10 +304,10 @@ func (r *settled) outcome() string {
 		return "lost"
 	case r.how == howBack:
 		return "handed back"
-	case r.how == howEnds && r.state != failed:
-		return string(r.state.word())
+	case r.failed:
+		return "failed: " + cut(r.err, 200)
 	}
-	return "failed: " + cut(r.err, 200)
+	return string(r.state.word())
 }
 
 // endAttempt closes the hand-out in force, if there is one.

@@ -137,12 +137,25 @@ func (b *Broker) withdraw(q *queue) {
 			b.lanes.local.drop(q)
 		}
 	}
+	q.wants = nil
 	q.stopWaiting()
 	b.setTimer(&q.timer, 0, timer{})
 }
 
 // evaluate puts a queue where it belongs after a change.
 func (b *Broker) evaluate(q *queue) {
+	wanted := q.wants
+	b.place(q)
+	if q.lane < 0 {
+		for _, name := range wanted { // a slot that it was offered and did not take is for another
+			if l := b.limits[name]; l != nil {
+				b.wakeLimit(l)
+			}
+		}
+	}
+}
+
+func (b *Broker) place(q *queue) {
 	b.withdraw(q)
 	if q.holder != nil || len(q.ready) == 0 {
 		now := b.mono()
@@ -181,7 +194,10 @@ func (b *Broker) evaluate(q *queue) {
 		b.lanes.fresh = append(b.lanes.fresh, q)
 	case b.runner.takes(j):
 		b.lanes.local.push(q)
+	default:
+		return
 	}
+	q.wants = j.limits()
 }
 
 // dispatch hands out what there is a worker for. It does nothing while a record is
@@ -369,7 +385,11 @@ func (b *Broker) fill(w *waiter) {
 	if len(w.queues) > 0 {
 		var open []*queue
 		for _, name := range w.queues {
-			if q := b.core.queues[name]; q != nil && q.head != nil && w.can(q.ready[0].action) {
+			q := b.core.queues[name]
+			if q != nil && q.waits != nil && b.blocking(q.ready[0].limits()) == nil {
+				b.evaluate(q) // there is a slot for it, which others were offered
+			}
+			if q != nil && q.head != nil && w.can(q.ready[0].action) {
 				open = append(open, q)
 			}
 		}

@@ -54,6 +54,7 @@ type job struct {
 	keep      bool // an urgent job that supersedes nothing
 	remote    bool // only workers outside get it
 	mine      bool // submitted through this handle
+	moved     bool // a retry has put it where it stands
 	pending   bool // a record about it is being written
 }
 

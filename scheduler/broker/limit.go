@@ -22,8 +22,9 @@ type limit struct {
 	n       int                   // of them
 }
 
-// local is the group of queues whose next job is for a worker of this process;
-// the others are in groups named after the action.
+// local is the group of queues whose next job is for a worker of this process.
+// The others are in groups by action, but for those whose name a waiting worker
+// has named.
 const local = ""
 
 // bucket counts hand-outs in the time before now.
@@ -123,8 +124,12 @@ func (b *Broker) releaseLimits(j *job, r *run) {
 // awaitLimit lets a queue wait for a slot.
 func (b *Broker) awaitLimit(q *queue, l *limit) {
 	group := local
-	if q.ready[0].remote {
-		group = q.ready[0].action
+	switch {
+	case !q.ready[0].remote:
+	case len(b.waiters.byQueue[q.name]) > 0:
+		group = "queue " + q.name // somebody waits for this one and no other
+	default:
+		group = "action " + q.ready[0].action
 	}
 	h := l.waiting[group]
 	if h == nil {

@@ -32,8 +32,13 @@ func (b *Broker) Next(ctx context.Context, want scheduler.Want) ([]scheduler.Lea
 		b.mu.Unlock()
 		return w.leases, nil
 	}
-	b.settle()
 	b.waiters.add(w)
+	for _, name := range w.queues {
+		if q := b.core.queues[name]; q != nil && q.waits != nil {
+			b.core.touchQueue(q) // among those that somebody waits for
+		}
+	}
+	b.settle()
 	b.mu.Unlock()
 
 	patience := time.NewTimer(want.Wait.D())
@@ -41,6 +46,7 @@ func (b *Broker) Next(ctx context.Context, want scheduler.Want) ([]scheduler.Lea
 	select {
 	case <-w.done:
 	case <-patience.C:
+		b.ring() // something may be due at this moment
 		b.leave(w)
 	case <-ctx.Done():
 		if b.leave(w) {

@@ -3,16 +3,10 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/vagoth/vagoth/scheduler"
 	"github.com/vagoth/vagoth/trail"
-)
-
-// urgentPlace moves urgent jobs before all others, and headPlace those that a
-// retry brings back before these.
-const (
-	urgentPlace = 1 << 61
-	headPlace   = 1 << 62
 )
 
 // packs are the packages, the newest last.
@@ -20,7 +14,8 @@ type packs struct {
 	byID        map[string]*pack
 	first, last *pack
 	building    int
-	unqueued    int // jobs of packages that are being built
+	unqueued    int              // jobs of packages that are being built
+	reserved    map[string]*pack // the IDs of those jobs
 }
 
 // pack is a package.
@@ -54,7 +49,15 @@ func (l *packs) add(p *pack) {
 	l.last = p
 	if p.build != nil {
 		l.building++
-		l.unqueued += len(p.build.jobs)
+		l.reserve(p, p.build.jobs)
+	}
+}
+
+// reserve keeps the IDs of jobs for a package that is being built.
+func (l *packs) reserve(p *pack, jobs []scheduler.Job) {
+	l.unqueued += len(jobs)
+	for i := range jobs {
+		l.reserved[jobs[i].ID] = p
 	}
 }
 
@@ -63,6 +66,9 @@ func (l *packs) seal(p *pack) {
 	if p.build != nil {
 		l.building--
 		l.unqueued -= len(p.build.jobs)
+		for i := range p.build.jobs {
+			delete(l.reserved, p.build.jobs[i].ID)
+		}
 		p.build = nil
 	}
 }
@@ -117,6 +123,9 @@ func (r *submitted) apply(c *core) error {
 		}
 	}
 	for _, j := range p.jobs {
+		if j.urgent {
+			j.place, j.queue.base = j.queue.urgentPlace(j.seq)
+		}
 		j.queue.enter(j)
 		c.change(j)
 		c.touchQueue(j.queue)
@@ -141,9 +150,7 @@ func (c *core) newJob(w *scheduler.Job, seq uint64, at int64) *job {
 	if !w.Params.IsEmpty() {
 		j.params = w.Params.String()
 	}
-	if j.urgent {
-		j.place -= urgentPlace
-	}
+	j.remote = c.remote(j.action, j.queue)
 	if len(w.After) > 0 {
 		j.after = make([]dependency, len(w.After))
 		for i, d := range w.After {
@@ -240,8 +247,7 @@ func (r *retried) apply(c *core) error {
 		}
 		set = append(set, j)
 	}
-	c.head += int64(len(set))
-	for i, j := range set {
+	for _, j := range set {
 		c.touch(j)
 		j.queue = c.queue(j.queue.name) // which may have been forgotten meanwhile
 		if j.state == parked {
@@ -256,14 +262,20 @@ func (r *retried) apply(c *core) error {
 		if j.more != nil {
 			j.more.expires = 0
 		}
-		j.place = int64(i) - headPlace - c.head
 		c.setState(j, waiting)
 		if r.note != "" {
 			p.addLine(line{at: r.at, attempt: j.attempt, text: r.note})
 		}
 	}
 	c.reconnect(set)
-	for _, j := range set {
+	head := map[*queue]int64{}
+	for _, j := range slices.Backward(set) { // so that they stand at the heads in their order
+		low, ok := head[j.queue]
+		if !ok {
+			low = j.queue.lowest()
+		}
+		j.place, j.moved = low-1, true
+		head[j.queue] = low - 1
 		j.queue.enter(j)
 		c.change(j)
 		c.touchQueue(j.queue)
@@ -312,7 +324,7 @@ func (r *added) apply(c *core) error {
 		return fmt.Errorf("its package %s is not being built", r.pack)
 	}
 	p.build.jobs = append(p.build.jobs, r.jobs...)
-	c.packs.unqueued += len(r.jobs)
+	c.packs.reserve(p, r.jobs)
 	return nil
 }
 

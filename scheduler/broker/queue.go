@@ -16,9 +16,13 @@ type queue struct {
 	last   *job
 
 	waiting    int  // in the list, without the holder
+	urgent     int  // of those
+	moved      int  // of those: stand where a retry has put them
 	blocked    int  // of those
 	blockedAll *int // the sum over all queues
 	parked     int
+
+	base int64 // urgent jobs stand at base and their number
 
 	mode   scheduler.QueueMode // as an operator set it; empty leaves it to the configuration
 	reason string
@@ -30,6 +34,7 @@ type queue struct {
 	lane    int32      // place in its lane's heap, -1 outside
 	byHead  int32      // place in the heap of its next job's action
 	head    *queueHeap // that heap, if it is in the lane of workers outside
+	wants   []string   // the limits that its next job takes, while it is in a lane
 	waits   *limit     // it waits for a slot
 	waitsIn *queueHeap // among these
 	waitPos int32
@@ -56,6 +61,36 @@ func (q *queue) reasonNow() string {
 // idle reports whether nothing has to be remembered of the queue.
 func (q *queue) idle() bool {
 	return q.first == nil && q.holder == nil && q.parked == 0 && q.mode == ""
+}
+
+// urgentBase is far before the places of all jobs that are not urgent, which are
+// their numbers, and urgentRoom is how many urgent jobs may follow each other.
+const (
+	urgentBase = -1 << 61
+	urgentRoom = 1 << 40
+)
+
+// urgentPlace is where an urgent job would stand: behind the urgent ones that
+// wait, before all others.
+func (q *queue) urgentPlace(seq uint64) (place, base int64) {
+	if base = q.base; q.urgent == 0 {
+		base = urgentBase
+		if q.moved > 0 {
+			base = min(base, q.lowest()-urgentRoom-int64(seq))
+		}
+	}
+	return base + int64(seq), base
+}
+
+// lowest is the first place that a job that waits has.
+func (q *queue) lowest() int64 {
+	low := int64(1)
+	for j := q.first; j != nil; j = j.next {
+		if j.state == waiting {
+			low = min(low, j.place)
+		}
+	}
+	return low
 }
 
 // link puts a job at its place in the list, which is by submission.
@@ -115,6 +150,11 @@ func (q *queue) leave(j *job) {
 
 func (q *queue) count(j *job, by int) {
 	q.waiting += by
+	if j.moved {
+		q.moved += by
+	} else if j.urgent {
+		q.urgent += by
+	}
 	if j.blockers > 0 {
 		q.blocked += by
 		*q.blockedAll += by

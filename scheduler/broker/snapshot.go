@@ -138,7 +138,6 @@ func (c *core) frame() [][]byte {
 	head.u(c.epoch)
 	head.u(c.number)
 	head.u(c.seq)
-	head.i(c.head)
 	head.u(c.order)
 	head.bool(c.clean)
 	list := [][]byte{head.b}
@@ -201,6 +200,7 @@ func putState(e *enc, j *job) {
 	e.u(uint64(j.lost))
 	e.byte(byte(j.state))
 	e.byte(j.gap)
+	e.bool(j.moved)
 	e.s(j.cancelling())
 	e.bool(j.run != nil)
 	if r := j.run; r != nil {
@@ -268,7 +268,7 @@ func (r *restorer) one(b []byte) error {
 	c := r.c
 	switch kind := d.byte(); kind {
 	case snapHead:
-		c.store, c.epoch, c.number, c.seq, c.head, c.order, c.clean = d.s(), d.u(), d.u(), d.u(), d.i(), d.u(), d.bool()
+		c.store, c.epoch, c.number, c.seq, c.order, c.clean = d.s(), d.u(), d.u(), d.u(), d.u(), d.bool()
 		r.head = true
 	case snapMode:
 		m := &moded{}
@@ -313,7 +313,7 @@ func (r *restorer) job(d *dec) {
 	j.index = int32(index)
 	j.seq, j.place, j.submitted = d.u(), d.i(), d.i()
 	j.attempt, j.failed, j.lost = uint32(d.u()), uint32(d.u()), uint32(d.u())
-	j.state, j.gap = state(d.byte()), d.byte()
+	j.state, j.gap, j.moved = state(d.byte()), d.byte(), d.bool()
 	if why := d.s(); why != "" {
 		j.wants().cancel = why
 	}
@@ -401,6 +401,9 @@ func (r *restorer) place(j *job) {
 	}
 	switch q := j.queue; j.state {
 	case waiting:
+		if j.urgent && !j.moved {
+			q.base = j.place - int64(j.seq)
+		}
 		q.enter(j)
 	case running:
 		q.link(j)

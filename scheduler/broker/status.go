@@ -29,7 +29,7 @@ func (b *Broker) status(j *job) scheduler.Status {
 	st.Result, st.Error, st.Code, st.Cause = registry.TrustedDocument(p.result), p.errText, p.code, p.cause
 	st.StartedAt, st.EndedAt, st.ParkedAt = moment(p.started), moment(p.ended), moment(p.parked)
 	if r := j.run; r != nil {
-		st.Overdue = r.overdue || r.deadline > 0 && b.mono() >= r.deadline
+		st.Overdue = r.overdue || r.deadline > 0 && b.mono() > r.deadline
 		st.Waiting = r.waits
 		if r.note != "" {
 			st.Waiting = r.note

@@ -161,7 +161,7 @@ func (s *submitCmd) prepare(b *Broker, t *tx) error {
 		return fmt.Errorf("%w: there is a package with the ID %s already", scheduler.ErrConflict, p.ID)
 	}
 	at := b.now().UnixNano()
-	r := &submitted{pack: p.ID, at: at, created: at, base: c.seq + uint64(t.queued) + 1, jobs: p.Jobs, mine: true}
+	r := &submitted{pack: p.ID, at: at, created: at, base: c.seq + t.seqs + 1, jobs: p.Jobs, mine: true}
 	if err := s.depend(b, t, r); err != nil {
 		return err
 	}
@@ -180,6 +180,7 @@ func (s *submitCmd) prepare(b *Broker, t *tx) error {
 		}
 	}
 	t.queued += len(p.Jobs)
+	t.seqs += uint64(len(p.Jobs))
 	t.add(r)
 	s.rec = r
 	return nil
@@ -214,7 +215,7 @@ func (s *submitCmd) depend(b *Broker, t *tx, r *submitted) error {
 	}
 	for i := range jobs {
 		id := jobs[i].ID
-		if c.jobs[id] != nil {
+		if c.taken(id, c.packs.byID[r.pack]) {
 			return fmt.Errorf("%w: there is a job with the ID %s already", scheduler.ErrConflict, id)
 		}
 		if t.ids[id] {
@@ -286,9 +287,10 @@ func (s *submitCmd) enqueue(b *Broker, r *submitted) error {
 func (b *Broker) overtakes(r *submitted, i int) {
 	j, by := &r.jobs[i], r.base+uint64(i)
 	if q := b.core.queues[j.Queue]; q != nil {
+		place, _ := q.urgentPlace(by)
 		for o := q.first; o != nil; o = o.next {
 			gone := slices.ContainsFunc(r.over, func(v overtaken) bool { return v.victim == o.seq })
-			if o.state == waiting && o.place > 0 && !gone && b.actions[o.action].Superseded {
+			if o.state == waiting && o.place > place && !gone && b.actions[o.action].Superseded {
 				r.over = append(r.over, overtaken{o.seq, by})
 			}
 		}
