@@ -87,7 +87,7 @@ func (s *server) admit(r route) gin.HandlerFunc {
 			extend(c, MaxWait)
 		}
 		c.Set(gateKey, g)
-		defer func() { c.MustGet(gateKey).(gate).leave() }() //nolint:forcetypeassert,errcheck // set above, and by idle
+		defer func() { c.MustGet(gateKey).(gate).leave() }()
 		c.Next()
 	}
 }
@@ -103,7 +103,7 @@ func (s *server) idle(c *gin.Context) bool {
 		return false
 	}
 	extend(c, MaxWait)
-	c.MustGet(gateKey).(gate).leave() //nolint:forcetypeassert,errcheck // admit has set it
+	c.MustGet(gateKey).(gate).leave()
 	c.Set(gateKey, s.gates.waiting)
 	return true
 }
@@ -127,7 +127,7 @@ func (s *server) isUrgent(c *gin.Context) bool {
 		io.Closer
 	}{io.MultiReader(bytes.NewReader(data), c.Request.Body), c.Request.Body}
 	var req JobRequest
-	return len(data) <= MaxBody && decodeStrict(data, &req) == nil && s.m.Actions[req.Action].Urgent
+	return len(data) <= MaxBody && s.shapes.decode(data, &req) == nil && s.m.Actions[req.Action].Urgent
 }
 
 // retryAfter is the header of the time after which to try again.

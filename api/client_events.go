@@ -97,7 +97,7 @@ func (e *Event) decode(data []byte) error {
 		into = e.Node
 	case EventJob:
 		into = &e.Job
-	case EventGone:
+	case EventGone, EventEnd:
 		p := Problem{Code: Internal}
 		if err := json.Unmarshal(data, &p); err != nil {
 			return fmt.Errorf("cannot read why the stream of events ends: %w", err)

@@ -236,6 +236,7 @@ func (o *stream) run(ctx context.Context, early []change) {
 				ok = o.raw(": it lives\n\n")
 			}
 		case <-o.s.o.Draining:
+			o.goodbye()
 			return
 		case <-ctx.Done():
 			return
@@ -257,6 +258,14 @@ func (o *stream) take(ch change) bool {
 		return o.write(EventNode, ch.event.Node)
 	default:
 		return o.write(EventJob, ch.event.Job)
+	}
+}
+
+// goodbye tells that the server ends, and where to resume.
+func (o *stream) goodbye() {
+	_, p := problemOf(fmt.Errorf("%w: vagoth is being shut down: ask again, with this cursor", scheduler.ErrClosed))
+	if o.write(EventEnd, p) {
+		o.flush()
 	}
 }
 

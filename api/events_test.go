@@ -24,7 +24,7 @@ type listener struct {
 	stop func()
 }
 
-func listen(t *testing.T, ctx context.Context, c *Client, cursor string, f EventFilter) *listener { //nolint:revive // t first, as everywhere
+func listen(t *testing.T, ctx context.Context, c *Client, cursor string, f EventFilter) *listener {
 	t.Helper()
 	next, stop := iter.Pull2(c.Events(ctx, cursor, f))
 	t.Cleanup(stop)

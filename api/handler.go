@@ -90,6 +90,7 @@ type server struct {
 	origin   *http.CrossOriginProtection
 	defining chan struct{} // held while a definition is read, merged and replaced
 	gates    gates
+	shapes   shapes
 }
 
 func (s *server) version(c *gin.Context) {
@@ -274,7 +275,7 @@ func (s *server) body(c *gin.Context, v any, limit int) bool {
 	if !ok || len(data) == 0 {
 		return ok
 	}
-	if err := decodeStrict(data, v); err != nil {
+	if err := s.shapes.decode(data, v); err != nil {
 		s.fail(c, badBody(err))
 		return false
 	}

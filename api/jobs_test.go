@@ -119,7 +119,10 @@ func TestBuildPackages(t *testing.T) {
 	}
 	for limit, states := range map[int][]scheduler.PackageState{3: nil, 1: {scheduler.Ended}} {
 		got := 0
-		for range c.Packages(c.ctx, limit, states...) {
+		for _, err := range c.Packages(c.ctx, limit, states...) {
+			if err != nil {
+				t.Fatal(err)
+			}
 			got++
 		}
 		if got != limit {

@@ -64,7 +64,7 @@ func NewMetrics(m *manager.Manager) *Metrics {
 	return x
 }
 
-// Run counts the jobs that end, until ctx does. A scheduler that does not tell
+// Run counts the jobs that end, until ctx does or the scheduler is closed. A scheduler that does not tell
 // of its jobs is not counted.
 func (x *Metrics) Run(ctx context.Context) error {
 	w, ok := x.m.Scheduler.(scheduler.Watcher)
@@ -81,7 +81,7 @@ func (x *Metrics) Run(ctx context.Context) error {
 			x.ended(ev.Job)
 		}
 		switch {
-		case ctx.Err() != nil:
+		case ctx.Err() != nil, errors.Is(err, scheduler.ErrClosed):
 			return nil
 		case !errors.Is(err, scheduler.ErrCompacted):
 			return err

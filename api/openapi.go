@@ -179,7 +179,7 @@ func eventSchema(b *schemas) object {
 		"type":        "object",
 		"properties": object{
 			EventBegin: b.ref(Begun{}), EventNode: b.ref(NodeEvent{}), EventJob: object{"$ref": "#/components/schemas/scheduler.Status"},
-			EventPlace: b.ref(Empty{}), EventGone: b.ref(Problem{}),
+			EventPlace: b.ref(Empty{}), EventEnd: b.ref(Problem{}), EventGone: b.ref(Problem{}),
 		},
 	}
 }

@@ -251,7 +251,7 @@ func (s *server) until(c *gin.Context, d time.Duration) (context.Context, contex
 }
 
 // ended is the job's status when it has ended, or as it is when waiting ends.
-func (s *server) ended(waiting, ctx context.Context, id string) (scheduler.Status, error) { //nolint:revive // two contexts: how long to wait, and the request
+func (s *server) ended(waiting, ctx context.Context, id string) (scheduler.Status, error) {
 	st, err := s.m.Scheduler.Wait(waiting, id)
 	if err != nil && waiting.Err() != nil && ctx.Err() == nil {
 		st, err = s.m.Scheduler.Status(ctx, id)

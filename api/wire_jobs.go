@@ -60,6 +60,7 @@ const (
 	EventNode  = "node"
 	EventJob   = "job"
 	EventPlace = "place" // nothing that matches has changed; the cursor is newer
+	EventEnd   = "end"   // the server is being shut down; the cursor resumes
 	EventGone  = "gone"  // changes were lost, and the stream ends: list again
 )
 

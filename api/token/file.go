@@ -151,31 +151,31 @@ func parseEntry(text string) (e Token, err error) {
 	return e, nil
 }
 
-func (e *Token) set(key, value string) (err error) {
+func (t *Token) set(key, value string) (err error) {
 	switch key {
 	case "id":
-		if e.ID = value; len(value) != idBytes*2 || !isHex(value) {
+		if t.ID = value; len(value) != idBytes*2 || !isHex(value) {
 			err = fmt.Errorf("%.32q is not %d hexadecimal digits", value, idBytes*2)
 		}
 	case "name":
-		e.Name, err = value, registry.CheckName(value)
+		t.Name, err = value, registry.CheckName(value)
 	case "role":
-		e.Role, err = ParseRole(value)
+		t.Role, err = ParseRole(value)
 	case "created":
-		e.Created, err = parseTime(value)
+		t.Created, err = parseTime(value)
 	case "expires":
 		if value != never {
-			e.Expires, err = parseTime(value)
+			t.Expires, err = parseTime(value)
 		}
 	case "last4":
-		if e.Last = value; len(value) != lastChars || strings.Trim(value, alphabet) != "" {
+		if t.Last = value; len(value) != lastChars || strings.Trim(value, alphabet) != "" {
 			err = fmt.Errorf("%.16q is not the last %d characters of a token", value, lastChars)
 		}
 	case "sha256":
-		if len(value) != 2*len(e.hash) || !isHex(value) {
-			return fmt.Errorf("it is not %d hexadecimal digits", 2*len(e.hash))
+		if len(value) != 2*len(t.hash) || !isHex(value) {
+			return fmt.Errorf("it is not %d hexadecimal digits", 2*len(t.hash))
 		}
-		_, err = hex.Decode(e.hash[:], []byte(value))
+		_, err = hex.Decode(t.hash[:], []byte(value))
 	}
 	return err
 }
