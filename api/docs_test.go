@@ -56,6 +56,7 @@ the parameter `+"`cursor` or the header `Last-Event-ID`"+`, misses nothing and s
 | `+"`node` | `NodeEvent`"+` | a node was created, updated or deleted |
 | `+"`job` | `scheduler.Status`"+` | a job has changed; this is how it stands now |
 | `+"`place` | `{}`"+` | nothing of interest has changed; the cursor is newer |
+| `+"`end` | `Problem`"+` | the daemon is being shut down: ask again, with this cursor, when it is back |
 | `+"`gone` | `Problem`"+` | changes were lost, since the client was too slow or the scheduler was opened again: list, and begin without a cursor |
 
 A cursor that is too old at once is answered with 410 and the code `+"`compacted`"+`. A comment every 15 s keeps the connection alive.

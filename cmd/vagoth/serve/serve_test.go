@@ -199,7 +199,7 @@ func TestLock(t *testing.T) {
 	}
 	err = failing(t, dir, small)
 	var held *lockfile.HeldError
-	if !errors.As(err, &held) || held.PID != os.Getpid() {
+	if !errors.As(err, &held) || held.PID != os.Getpid() || filepath.Base(held.Path) != "serve.lock" {
 		t.Errorf("the second daemon says %v", err)
 	}
 	if after, err := os.Lstat(s.socket); err != nil || !os.SameFile(before, after) {
