@@ -3,6 +3,7 @@ package spin
 import (
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/vagoth/vagoth/scheduler"
@@ -40,6 +41,7 @@ type handler struct {
 	s        Scheduler
 	lease    time.Duration
 	attempts *attempts
+	adding   sync.Mutex // held by those who add to a package again, after others came between
 }
 
 // verb is one entry of the protocol.

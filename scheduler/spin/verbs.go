@@ -44,7 +44,7 @@ func (h *handler) add(w http.ResponseWriter, r *http.Request, id string) error {
 	if err != nil {
 		return err
 	}
-	ids, err := h.s.AddJobs(trail.With(r.Context(), trail.Trail{Source: source}), id, j)
+	ids, err := h.addOne(trail.With(r.Context(), trail.Trail{Source: source}), id, j)
 	switch {
 	case errors.Is(err, scheduler.ErrInvalid):
 		return h.explain(r.Context(), c.Resource, err)
@@ -56,6 +56,30 @@ func (h *handler) add(w http.ResponseWriter, r *http.Request, id string) error {
 	writeString(w, ids[0])
 	return nil
 }
+
+// addOne adds j, also when others add to the package at the same moment: a
+// scheduler may refuse that, and then they come one after the other.
+func (h *handler) addOne(ctx context.Context, id string, j scheduler.Job) ([]string, error) {
+	ids, err := h.s.AddJobs(ctx, id, j)
+	if !errors.Is(err, scheduler.ErrConflict) {
+		return ids, err
+	}
+	h.adding.Lock()
+	defer h.adding.Unlock()
+	for range maxAdds {
+		p, perr := h.s.Package(ctx, id)
+		if perr != nil || p.State != scheduler.Building {
+			return nil, err
+		}
+		if ids, err = h.s.AddJobs(ctx, id, j); !errors.Is(err, scheduler.ErrConflict) {
+			return ids, err
+		}
+	}
+	return nil, err
+}
+
+// maxAdds is how often a command is tried to be added beside others.
+const maxAdds = 50
 
 // explain adds to a refusal that the queue is not one of agents, since then only
 // the actions of the manager itself are known.
