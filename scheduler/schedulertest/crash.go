@@ -262,6 +262,15 @@ func (g *ledger) settle(s scheduler.Scheduler) {
 		}
 	}
 	clear(g.open)
+	// Some had got a job and were killed before they said so.
+	for st, err := range s.List(ctx(), scheduler.Filter{States: []scheduler.State{scheduler.Running}}) {
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		if err := b.HandBack(ctx(), scheduler.Hold{Job: st.ID, Token: st.Token}, "its worker was killed"); err != nil {
+			g.t.Errorf("giving %s back with its own token %s: %v", st.ID, st.Token, err)
+		}
+	}
 }
 
 // drain lets a crew in this process bring everything to its end.

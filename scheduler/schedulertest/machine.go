@@ -231,7 +231,7 @@ func (p *player) submits(a act) {
 			j.After = append(j.After, d)
 		}
 		jobs = append(jobs, j)
-		list = append(list, &worldJob{id: j.ID, job: j, remote: remote, urgent: j.Action == "stop", state: scheduler.Waiting})
+		list = append(list, &worldJob{id: j.ID, job: j, remote: remote, urgent: j.Action == "stop", state: scheduler.Waiting, met: map[string]bool{}})
 	}
 	p.note("submit %+v", jobs)
 	if _, err := p.s.Submit(ctx(), scheduler.Package{Jobs: jobs}); err != nil {
@@ -404,6 +404,9 @@ func (p *player) operate(a act) {
 	j, ok := pick(p.m.in(states...), a.n)
 	if !ok {
 		return
+	}
+	if a.kind == "retry" && p.m.accepted(j) {
+		return // whether those who went on wait for it again is nobody's promise
 	}
 	p.note("%s %s", a.kind, j.id)
 	var err error

@@ -36,11 +36,12 @@ type worldJob struct {
 	failed    int
 	lost      int
 	token     trail.Token
-	until     time.Time // of its lease
-	notBefore time.Time // the end of its backoff
-	cancelled bool      // its worker is to stop
-	skipped   bool      // its dependents went on
-	head      int       // the greater the nearer to the head
+	until     time.Time       // of its lease
+	notBefore time.Time       // the end of its backoff
+	cancelled bool            // its worker is to stop
+	skipped   bool            // its dependents went on
+	head      int             // the greater the nearer to the head
+	met       map[string]bool // dependencies whose end it has accepted
 }
 
 func (m *world) queue(name string) *worldQueue {
@@ -88,7 +89,11 @@ func (m *world) settle() {
 		again = false
 		for _, j := range m.in(scheduler.Waiting) {
 			for _, d := range j.job.After {
-				if on := m.job(d.ID); on.state.Ended() && !on.skipped && !d.Accepts(on.state) && j.state == scheduler.Waiting {
+				switch on := m.job(d.ID); {
+				case !on.state.Ended() || j.met[d.ID]:
+				case on.skipped || d.Accepts(on.state):
+					j.met[d.ID] = true // also if it is brought back later
+				case j.state == scheduler.Waiting:
 					j.state = scheduler.Cancelled
 					again = true
 				}
@@ -137,6 +142,12 @@ func (m *world) retry(j *worldJob) {
 	m.settle()
 }
 
+// accepted reports whether somebody who has not ended has accepted the end of
+// the job.
+func (m *world) accepted(j *worldJob) bool {
+	return slices.ContainsFunc(m.jobs, func(o *worldJob) bool { return o.met[j.id] && !o.state.Ended() })
+}
+
 // reopened gives jobs back that ran in the process, and lets leases begin anew.
 func (m *world) reopened() {
 	for _, j := range m.in(scheduler.Running) {
@@ -150,7 +161,7 @@ func (m *world) reopened() {
 
 func (m *world) blockedBy(j *worldJob) *worldJob {
 	for _, d := range j.job.After {
-		if on := m.job(d.ID); !on.state.Ended() {
+		if on := m.job(d.ID); !j.met[d.ID] {
 			return on
 		}
 	}
