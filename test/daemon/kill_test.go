@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -16,10 +15,7 @@ import (
 	"time"
 
 	"github.com/vagoth/vagoth/api"
-	"github.com/vagoth/vagoth/cmd/vagoth/cli"
-	"github.com/vagoth/vagoth/cmd/vagoth/serve"
 	"github.com/vagoth/vagoth/internal/testlong"
-	"github.com/vagoth/vagoth/manager/standard"
 	"github.com/vagoth/vagoth/provisioner"
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/scheduler"
@@ -27,23 +23,12 @@ import (
 	"github.com/vagoth/vagoth/virt"
 )
 
-const asVagoth = "VAGOTH_TEST_RUN"
-
-// TestMain lets this program be vagoth when it starts itself.
-func TestMain(m *testing.M) {
-	if os.Getenv(asVagoth) == "1" {
-		os.Exit(cli.Run(context.Background(), standard.Menu(), cli.System(), os.Args[1:]))
-	}
-	os.Exit(m.Run())
-}
-
 const (
 	hosts  = 50
 	vms    = 1000
 	kills  = 30
-	config = `data = data
-[scheduler]
-use = %s
+	config = `[scheduler]
+use = broker
 [provisioner]
 use = basic
 [monitor.poll]
@@ -58,62 +43,6 @@ log_level = warn
 `
 )
 
-// process is one life of the daemon.
-type process struct {
-	t   *testing.T
-	cmd *exec.Cmd
-	log string
-}
-
-// startDaemon starts it and waits until it serves.
-func startDaemon(ctx context.Context, t *testing.T, dir string, client *api.Client, life int) *process {
-	t.Helper()
-	p := &process{t: t, log: filepath.Join(dir, fmt.Sprintf("log.%d", life))}
-	out, err := os.Create(p.log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = out.Close() }()
-	p.cmd = exec.Command(os.Args[0], "serve", "--config", filepath.Join(dir, "vagoth.ini"))
-	p.cmd.Env = append(os.Environ(), asVagoth+"=1")
-	p.cmd.Stderr = out
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.kill() })
-	until(ctx, t, "the daemon serves", func() bool {
-		v, err := client.Version(ctx)
-		return err == nil && v.Version != ""
-	})
-	return p
-}
-
-// kill ends the process as a power failure would end it.
-func (p *process) kill() {
-	if p.cmd.ProcessState == nil {
-		_ = p.cmd.Process.Kill()
-		_ = p.cmd.Wait()
-	}
-	if p.t.Failed() {
-		if text, err := os.ReadFile(p.log); err == nil {
-			p.t.Logf("%s ends:\n%s", filepath.Base(p.log), text[max(0, len(text)-4000):])
-		}
-	}
-}
-
-func until(ctx context.Context, t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("never: %s", what)
-		case <-tick.C:
-		}
-	}
-}
-
 // TestKilledWhileStarting kills the daemon again and again while VMs are started
 // on many hosts. In the end every VM runs, and none was ever on two hosts.
 func TestKilledWhileStarting(t *testing.T) {
@@ -122,19 +51,9 @@ func TestKilledWhileStarting(t *testing.T) {
 	random := rand.New(rand.NewPCG(uint64(testlong.Seed(t)), 1)) //nolint:gosec // a test's own choice
 	ctx, cancel := context.WithTimeout(trail.With(t.Context(), trail.New("test", "a fault")), 5*time.Minute)
 	defer cancel()
-	dir, err := os.MkdirTemp("", "vd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.WriteFile(filepath.Join(dir, "vagoth.ini"), fmt.Appendf(nil, config, "broker"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	transport := serve.Transport(filepath.Join(dir, "data", "vagoth.sock"))
-	transport.DisableKeepAlives = true
-	client := api.NewClient("http://vagoth", transport)
-
-	p := startDaemon(ctx, t, dir, client, 0)
+	place := newPlace(t, config)
+	dir, client := place.dir, place.client
+	p := place.start(ctx)
 	fill(ctx, t, client, count)
 	s := &submission{client: client, count: count, jobs: map[string]string{}}
 	var submitting sync.WaitGroup
@@ -152,7 +71,7 @@ func TestKilledWhileStarting(t *testing.T) {
 		p.kill()
 		onHosts = len(onDisk(t, dir))
 		t.Logf("killed with %d of %d VMs on hosts and %d jobs acknowledged", onHosts, count, s.acknowledged.Load())
-		p = startDaemon(ctx, t, dir, client, life)
+		p = place.start(ctx)
 	}
 	submitting.Wait()
 
@@ -193,10 +112,8 @@ func TestKilledWhileStarting(t *testing.T) {
 	if found, err := client.Check(ctx); err != nil || len(found.Problems) > 0 {
 		t.Errorf("the registry: %v, %v", found.Problems, err)
 	}
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.cmd.Wait(); err != nil {
+	p.signal(syscall.SIGTERM)
+	if _, err := p.wait(); err != nil {
 		t.Errorf("the daemon ended with %v", err)
 	}
 }
