@@ -14,6 +14,7 @@ import (
 	"github.com/vagoth/vagoth/monitor"
 	"github.com/vagoth/vagoth/provisioner"
 	"github.com/vagoth/vagoth/registry"
+	"github.com/vagoth/vagoth/scheduler"
 	"github.com/vagoth/vagoth/test/testbed"
 	"github.com/vagoth/vagoth/trail"
 	"github.com/vagoth/vagoth/virt"
@@ -99,6 +100,14 @@ func (c *cluster) provision(id string, d virt.Definition) *virt.VirtualMachine {
 		c.t.Fatal(err)
 	}
 	return vm
+}
+
+// done waits for a job.
+func (c *cluster) done(job scheduler.Status, err error) error {
+	if err == nil {
+		_, err = virt.Wait(c.ctx, c.Manager, job)
+	}
+	return err
 }
 
 func (c *cluster) poll(hosts ...string) monitor.Report {

@@ -26,7 +26,7 @@ func TestHostFails(t *testing.T) {
 	c.addHost("h1", d.URI())
 	def, log := c.tiny("web1")
 	vm := c.provision("web1", def)
-	_, err := vm.Start(c.ctx)
+	err := c.done(vm.Start(c.ctx))
 	c.must("start", err)
 	testbed.WaitForText(t, log, testbed.GuestUp, patience)
 	c.polled("web1", virt.Running)
@@ -47,7 +47,7 @@ func TestHostFails(t *testing.T) {
 	if s := c.node("h1").State(); s != string(virt.Unreachable) {
 		t.Errorf("the host is %s, not unreachable", s)
 	}
-	if _, err := vm.Start(c.ctx); !errors.Is(err, virt.ErrUnreachable) {
+	if err := c.done(vm.Start(c.ctx)); !errors.Is(err, virt.ErrUnreachable) {
 		t.Errorf("start on a silent host: %v, want ErrUnreachable", err)
 	}
 
@@ -81,7 +81,7 @@ func TestFound(t *testing.T) {
 	c.addHost("h1", d.URI())
 	def, _ := c.tiny("web1")
 	vm := c.provision("web1", def)
-	_, err := vm.Start(c.ctx)
+	err := c.done(vm.Start(c.ctx))
 	c.must("start", err)
 
 	// Forgotten here, it runs on there.
@@ -105,7 +105,7 @@ func TestFound(t *testing.T) {
 	}
 	adopted, err := virt.VM(c.ctx, c.Manager, f.Node)
 	c.must("the adopted VM", err)
-	_, err = adopted.Start(c.ctx)
+	err = c.done(adopted.Start(c.ctx))
 	c.must("start of the adopted VM", err)
 	c.polled(f.Node, virt.Running)
 }
@@ -119,7 +119,7 @@ func TestSeenTwice(t *testing.T) {
 	c.addHost("h2", d2.URI())
 	def, _ := c.tiny("web1")
 	vm := c.provision("web1", def)
-	_, err := vm.With(virt.Options{Host: "h1"}).Start(c.ctx)
+	err := c.done(vm.With(virt.Options{Host: "h1"}).Start(c.ctx))
 	c.must("start", err)
 
 	// Somebody starts it by hand on the other one.
@@ -186,7 +186,7 @@ func TestSick(t *testing.T) {
 	}
 	// The good host can be worked with meanwhile.
 	def, _ := c.tiny("web1")
-	_, err := c.provision("web1", def).Start(c.ctx)
+	err := c.done(c.provision("web1", def).Start(c.ctx))
 	c.must("start beside the sick", err)
 }
 

@@ -23,7 +23,7 @@ func TestLife(t *testing.T) {
 	def.Disks = []virt.Disk{{Size: 8}}
 	vm := c.provision("web1", def)
 
-	_, err := vm.Start(c.ctx)
+	err := c.done(vm.Start(c.ctx))
 	c.must("start", err)
 	c.polled("web1", virt.Running)
 	testbed.WaitForText(t, log, testbed.GuestID("web1"), patience)
@@ -43,26 +43,26 @@ func TestLife(t *testing.T) {
 		t.Errorf("the decision kept with it is %+v", why)
 	}
 
-	_, err = vm.Suspend(c.ctx)
+	err = c.done(vm.Suspend(c.ctx))
 	c.must("suspend", err)
 	c.polled("web1", virt.Paused)
-	_, err = vm.Resume(c.ctx)
+	err = c.done(vm.Resume(c.ctx))
 	c.must("resume", err)
 	c.polled("web1", virt.Running)
-	_, err = vm.Reboot(c.ctx)
+	err = c.done(vm.Reboot(c.ctx))
 	c.must("reboot", err)
 	testbed.WaitForTexts(t, log, testbed.GuestUp, 2, patience)
 	c.polled("web1", virt.Running)
 
-	if _, err := vm.Deprovision(c.ctx); !errors.Is(err, virt.ErrBusy) {
+	if err := c.done(vm.Deprovision(c.ctx)); !errors.Is(err, virt.ErrBusy) {
 		t.Fatalf("deprovision of a running VM: %v, want ErrBusy", err)
 	}
-	_, err = vm.Stop(c.ctx, time.Minute) // the guest is asked first
+	err = c.done(vm.Stop(c.ctx, time.Minute)) // the guest is asked first
 	c.must("stop", err)
 	testbed.WaitForText(t, log, testbed.GuestDown, patience)
 	c.polled("web1", virt.Stopped)
 
-	_, err = vm.Undefine(c.ctx)
+	err = c.done(vm.Undefine(c.ctx))
 	c.must("undefine", err)
 	if n := c.node("web1"); n.Parent() != "" || virt.DisksOn(n) != "h1" {
 		t.Fatalf("after undefine its parent is %q and its disks are on %q", n.Parent(), virt.DisksOn(n))
@@ -70,7 +70,7 @@ func TestLife(t *testing.T) {
 	if err := c.Provisioner.Deprovision(c.ctx, "web1"); err == nil {
 		t.Fatal("a VM with disks was deleted")
 	}
-	_, err = vm.Deprovision(c.ctx)
+	err = c.done(vm.Deprovision(c.ctx))
 	c.must("deprovision", err)
 	if _, err := os.Stat(disks[0]); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("its disk is still there: %v", err)
