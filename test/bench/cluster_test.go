@@ -42,7 +42,10 @@ func BenchmarkCluster(b *testing.B) {
 				if err != nil {
 					return err
 				}
-				_, err = vm.Start(b.Context())
+				job, err := vm.Start(b.Context())
+				if err == nil {
+					_, err = virt.Wait(b.Context(), m, job)
+				}
 				return err
 			})
 			started := time.Now()
