@@ -17,7 +17,7 @@ import (
 
 // Broker is the scheduler.
 type Broker struct {
-	cfg     Config
+	cfg     settings
 	actions map[string]scheduler.Action
 	log     *slog.Logger
 	now     func() time.Time
@@ -104,10 +104,11 @@ func Memory(cfg Config, deps scheduler.Deps) *Broker {
 
 func newBroker(cfg Config, deps scheduler.Deps) *Broker {
 	b := &Broker{
-		cfg: cfg.withDefaults(), actions: deps.Actions, log: deps.Log, now: deps.Now, began: time.Now(),
+		actions: deps.Actions, log: deps.Log, now: deps.Now, began: time.Now(),
 		lanes: newLanes(), waiters: waiters{byQueue: map[string][]*waiter{}, byAction: map[string][]*waiter{}},
 		limits: map[string]*limit{}, waits: map[*job]chan struct{}{}, awaits: map[*job]map[*job]int{},
 	}
+	b.cfg.set(cfg.withDefaults())
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}

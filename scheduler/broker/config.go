@@ -7,6 +7,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/vagoth/vagoth/manager/component"
@@ -148,8 +149,25 @@ func match[C any](sections map[string]C, name string) (C, bool) {
 	return none, false
 }
 
-func (c *Config) queue(name string) QueueConfig {
-	q, _ := match(c.Queues, name)
+// settings are a Config whose sections by name can be replaced at any time.
+type settings struct {
+	Config
+	named atomic.Pointer[named]
+}
+
+// named are the sections [queue.NAME] and [limit.NAME], which do not change.
+type named struct {
+	queues map[string]QueueConfig
+	limits map[string]LimitConfig
+}
+
+func (c *settings) set(cfg Config) {
+	c.Config = cfg
+	c.named.Store(&named{queues: cfg.Queues, limits: cfg.Limits})
+}
+
+func (c *settings) queue(name string) QueueConfig {
+	q, _ := match(c.named.Load().queues, name)
 	if q.Lease <= 0 {
 		q.Lease = c.Lease
 	}
@@ -158,8 +176,8 @@ func (c *Config) queue(name string) QueueConfig {
 
 // limit is the configuration of a limit; one that is neither configured nor
 // that of a host is none.
-func (c *Config) limit(name string) (LimitConfig, bool) {
-	l, ok := match(c.Limits, name)
+func (c *settings) limit(name string) (LimitConfig, bool) {
+	l, ok := match(c.named.Load().limits, name)
 	if !ok && strings.HasPrefix(name, scheduler.HostLimit("")) {
 		return LimitConfig{Slots: c.HostSlots}, true
 	}

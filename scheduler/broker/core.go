@@ -15,7 +15,7 @@ import (
 // gives the same core. It knows no clock, no worker and no configuration but
 // what a queue's own section says.
 type core struct {
-	cfg *Config
+	cfg *settings
 
 	store  string // names the store, for cursors
 	epoch  uint64 // rises whenever the store is opened
@@ -61,7 +61,7 @@ type counters struct {
 	ended                   [expired + 1]uint64
 }
 
-func newCore(cfg *Config, remote func(action string, q *queue) bool) *core {
+func newCore(cfg *settings, remote func(action string, q *queue) bool) *core {
 	return &core{
 		cfg: cfg, remote: remote, clean: true, block: new(int), words: map[string]string{},
 		jobs: map[string]*job{}, queues: map[string]*queue{}, keys: map[key]*job{},
@@ -257,7 +257,9 @@ func (r *settled) apply(c *core) error {
 	switch {
 	case err != nil:
 		return err
-	case j.state.ended(), (r.how == howFails || r.how == howBack) && j.run == nil, r.how == howEnds && !r.state.ended():
+	case j.state.ended():
+		return nil // a record before it in the same round ended a job on which it depends
+	case (r.how == howFails || r.how == howBack) && j.run == nil, r.how == howEnds && !r.state.ended():
 		return misfit(j, "settles")
 	}
 	c.touch(j)

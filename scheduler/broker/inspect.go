@@ -70,7 +70,7 @@ func (b *Broker) queueStatus(name string) scheduler.QueueStatus {
 func (b *Broker) Queues(ctx context.Context) iter.Seq2[scheduler.QueueStatus, error] {
 	return func(yield func(scheduler.QueueStatus, error) bool) {
 		names := map[string]bool{}
-		for name := range b.cfg.Queues {
+		for name := range b.cfg.named.Load().queues {
 			if !strings.HasSuffix(name, "*") {
 				names[name] = true
 			}
@@ -102,7 +102,7 @@ func (b *Broker) Limits(_ context.Context) ([]scheduler.LimitStatus, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	names := map[string]bool{}
-	for name := range b.cfg.Limits {
+	for name := range b.cfg.named.Load().limits {
 		if !strings.HasSuffix(name, "*") {
 			names[name] = true
 		}
