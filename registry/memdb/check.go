@@ -30,7 +30,7 @@ func Check(ctx context.Context, dir string, wait time.Duration) (registry.Audite
 	return found, nil
 }
 
-// audit looks whether the postings, edge revisions and blobs fit the nodes.
+// audit looks whether references, postings, edge revisions and blobs fit the nodes.
 func (s *state) audit() (problems []string) {
 	found := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 	entries, named, keys, names := 0, 0, 0, 0

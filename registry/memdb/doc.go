@@ -11,10 +11,25 @@
 //
 // # Index
 //
-// Nodes stand in hashicorp/go-memdb by id and, as names and unique keys share
-// one namespace, by reference. For type, state, tenant, parent, tag and tag with
-// value there are postings: rows of go-memdb, one for each value, each an
-// immutable B-tree of the nodes that have it, ordered by ID.
+// Nodes stand in hashicorp/go-memdb by ID. What else finds them belongs to each
+// state and is immutable like it: a hash trie of all references, as IDs, names
+// and unique keys share one namespace, and for type, state, tenant, parent, tag
+// and tag with value a posting each, which is a B-tree of the nodes that have it,
+// ordered by ID.
+//
+// Writing these trees is most of what a create costs, so as little as possible is
+// written. A batch changes what it has made itself in place. A tree lacks the
+// latest changes, at most a thousand of them and of a small one a few, until
+// somebody asks for it or there are enough that a page takes several at once. And
+// what most nodes have is not kept in a tree at all: who lists it walks all nodes
+// and skips the others.
+//
+// # Snapshots
+//
+// A snapshot is written beside the work when the journal since the last one is
+// 64 MiB, or half of the last one if that is more, up to 512 MiB: a store of a
+// million nodes is not written as a whole for each small part of it that changes,
+// and yet what is replayed when it is opened stays a part of what is loaded.
 //
 // # Why
 //

@@ -22,8 +22,8 @@ type finder struct {
 	refs  trie[string, ref]    // by ID, name or key
 	lists trie[attr, *posting] // by what they have in common; none is empty
 	keys  *sorted[owned]       // the unique keys, in order
-	broad []attr               // the lists that are
 	names *sorted[owned]       // the names that are not also the ID, in order
+	broad []attr               // the lists that are broad
 }
 
 // newFinder makes an empty one. Where things stand in it depends on the seed,
@@ -40,7 +40,8 @@ func newFinder() finder {
 			}
 			return h
 		}},
-		keys: new(sorted[owned]), names: new(sorted[owned]),
+		keys:  new(sorted[owned]),
+		names: new(sorted[owned]),
 	}
 }
 

@@ -50,13 +50,15 @@ func (s *sorted[E]) remove(item E) {
 }
 
 func (s *sorted[E]) change(c late[E]) {
-	if s.late = append(s.late, c); len(s.late) >= min(max(s.n/4, 16), s.most) {
+	// Few in a small set: a late node keeps the one before it from being forgotten.
+	if s.late = append(s.late, c); len(s.late) >= min(max(s.n/8, 8), s.most) {
 		s.settle()
 	}
 }
 
-// mostLate is how many changes the tree of a published set lacks at most: the first who asks for it
-// waits no longer than it takes to make these, which is well under a millisecond.
+// mostLate is how many changes the tree of a published set lacks at most: the
+// first who asks for it waits no longer than it takes to make these, about a
+// millisecond.
 const mostLate = 1024
 
 // settle makes the changes in the tree.

@@ -119,7 +119,7 @@ func TestFewChangesArePutOff(t *testing.T) {
 	for i := range 20000 {
 		p = p.next(mostLate)
 		p.set(numbered(i*7919%20000), true)
-		if len(p.late) > mostLate || len(p.late) > max(p.n/4, 16) {
+		if len(p.late) > mostLate || len(p.late) > max(p.n/8, 8) {
 			t.Fatalf("of %d items %d are put off", p.n, len(p.late))
 		}
 	}
