@@ -46,8 +46,9 @@ type place struct {
 	scratch string
 }
 
-// newPlace copies the example's files, and starts the daemon.
-func newPlace(t *testing.T) *place {
+// newPlace copies the example's files, adds more to the configuration, and starts
+// the daemon.
+func newPlace(t *testing.T, more string) *place {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "vw") // short, as a socket's path is bounded
 	if err != nil {
@@ -71,7 +72,7 @@ func newPlace(t *testing.T) *place {
 	if !strings.Contains(string(text), off) {
 		t.Fatalf("%s does not show how spin_listen is set", ini)
 	}
-	if err := os.WriteFile(ini, []byte(strings.Replace(string(text), off, "spin_listen = "+p.spin+" ", 1)), 0o600); err != nil {
+	if err := os.WriteFile(ini, []byte(strings.Replace(string(text), off, "spin_listen = "+p.spin+" ", 1)+more), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	daemon := p.command("serve")
@@ -199,7 +200,7 @@ func workers() map[string]func(t *testing.T, p *place) *exec.Cmd {
 func TestTheWalkThrough(t *testing.T) {
 	for name, worker := range workers() {
 		t.Run(name, func(t *testing.T) {
-			p := newPlace(t)
+			p := newPlace(t, "")
 			cmd := worker(t, p)
 			image := filepath.Join(p.scratch, "volumes", "test", "test.raw")
 			running := filepath.Join(p.scratch, "running", "1")
