@@ -29,13 +29,16 @@ type run struct {
 }
 
 // queueHeap holds queues whose next job could begin, ordered by that job's place:
-// urgent ones first, then as submitted.
+// urgent ones first, then as submitted. The place is that of the moment at which
+// the queue came in, since several queues may have changed before the first of
+// them is looked at again.
 type queueHeap struct {
 	list []*queue
 	at   func(*queue) *int32
 }
 
 func (h *queueHeap) push(q *queue) {
+	q.key = q.ready[0].place
 	*h.at(q) = int32(len(h.list))
 	h.list = append(h.list, q)
 	h.up(len(h.list) - 1)
@@ -54,7 +57,7 @@ func (h *queueHeap) drop(q *queue) {
 }
 
 func (h *queueHeap) less(a, b int) bool {
-	return h.list[a].ready[0].place < h.list[b].ready[0].place
+	return h.list[a].key < h.list[b].key
 }
 
 func (h *queueHeap) up(i int) {
@@ -420,7 +423,7 @@ func (b *Broker) first(w *waiter) *queue {
 	}
 	var best *queue
 	for a := range w.actions {
-		if h := b.lanes.byAction[a]; h != nil && len(h.list) > 0 && (best == nil || h.list[0].ready[0].place < best.ready[0].place) {
+		if h := b.lanes.byAction[a]; h != nil && len(h.list) > 0 && (best == nil || h.list[0].key < best.key) {
 			best = h.list[0]
 		}
 	}

@@ -30,6 +30,7 @@ type queue struct {
 	bucket bucket // of its rate
 	timer  *timer // end of a backoff, or the next hand-out that its rate allows
 
+	key     int64 // the place of its next job when it came into the heaps it is in
 	dirty   bool
 	lane    int32      // place in its lane's heap, -1 outside
 	byHead  int32      // place in the heap of its next job's action
