@@ -82,7 +82,6 @@ func leaseSays(h *hands) {
 	if st.State != scheduler.Running || st.Worker != "w1" || !st.Until.Equal(l.Until) || st.Attempt != 1 || st.Token != l.Token || !st.StartedAt.Equal(at) {
 		h.t.Errorf("the job says %+v", st)
 	}
-	h.t.Log(st.Waiting)
 	if err := h.broker.AddLog(ctx(), l.Hold, "one", "two"); err != nil {
 		h.t.Fatal(err)
 	}
