@@ -100,6 +100,18 @@ func (r *rounds) Status(ctx context.Context, id string) (scheduler.Status, error
 	return scheduler.Status{}, errNoRound
 }
 
+// Queue is that of scheduler.QueueInspector, if the scheduler is one.
+func (r *rounds) Queue(ctx context.Context, name string) (scheduler.QueueStatus, error) {
+	m := r.m.Load()
+	if m == nil {
+		return scheduler.QueueStatus{}, errNoRound
+	}
+	if q, ok := m.Scheduler.(scheduler.QueueInspector); ok {
+		return q.Queue(ctx, name)
+	}
+	return scheduler.QueueStatus{}, fmt.Errorf("%w: it does not tell of its queues", scheduler.ErrUnsupported)
+}
+
 // List implements scheduler.Inspector.
 func (r *rounds) List(ctx context.Context, f scheduler.Filter) iter.Seq2[scheduler.Status, error] {
 	if m := r.m.Load(); m != nil {

@@ -41,6 +41,13 @@ func TestLoopRounds(t *testing.T) {
 		if _, err := jobs.Status(ctx, "x"); !errors.Is(err, scheduler.ErrNotFound) {
 			t.Errorf("the inspector of a round: %v", err)
 		}
+		if q, ok := jobs.(interface {
+			Queue(context.Context, string) (scheduler.QueueStatus, error)
+		}); !ok {
+			t.Error("a round cannot ask for a queue")
+		} else if _, err := q.Queue(ctx, "x"); !errors.Is(err, scheduler.ErrUnsupported) {
+			t.Errorf("the queue of a scheduler that does not tell: %v", err)
+		}
 		tr := trail.From(ctx)
 		if tr.Source != "me" || tr.Reason != "to see" {
 			t.Errorf("the trail of a round: %+v", tr)
@@ -227,7 +234,14 @@ func TestLoopBeforeTheFirstRound(t *testing.T) {
 	for _, err := range d.Jobs.List(t.Context(), scheduler.Filter{}) {
 		four = err
 	}
-	for i, err := range []error{one, two, three, four} {
+	q, ok := d.Jobs.(interface {
+		Queue(context.Context, string) (scheduler.QueueStatus, error)
+	})
+	if !ok {
+		t.Fatal("the monitor of a loop cannot ask for a queue")
+	}
+	_, five := q.Queue(t.Context(), "x")
+	for i, err := range []error{one, two, three, four, five} {
 		if !errors.Is(err, scheduler.ErrClosed) {
 			t.Errorf("question %d: %v", i, err)
 		}

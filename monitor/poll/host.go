@@ -3,6 +3,7 @@ package poll
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -296,10 +297,23 @@ func (r *round) remember(v *visit, mem *memory, before registry.Reader, children
 // inFlight reports whether a job may be about to change the VM: one that runs,
 // here or in the hands of a worker outside, or that can begin without a person's
 // doing, whatever it waits for. A parked one cannot. Where that cannot be told
-// there may be one. It asks for the VM's queue alone, and for one job of it.
+// there may be one. It asks for the VM's queue alone, and for one job of it where
+// a scheduler knows its queues by jobs only: there may be a million of others.
 func (m *Monitor) inFlight(ctx context.Context, vm string) bool {
 	if m.deps.Jobs == nil {
 		return false
+	}
+	if q, ok := m.deps.Jobs.(queues); ok {
+		st, err := q.Queue(ctx, vm)
+		switch {
+		case err == nil:
+			return st.Depth > 0 || st.Running != ""
+		case errors.Is(err, scheduler.ErrInvalid):
+			return false // what a host calls its guest cannot be a queue's name
+		case !errors.Is(err, scheduler.ErrUnsupported):
+			m.log.WarnContext(ctx, "cannot look at the queue", "vm", vm, "error", err)
+			return true
+		}
 	}
 	f := scheduler.Filter{Queue: vm, States: []scheduler.State{scheduler.Waiting, scheduler.Running}, Limit: 1}
 	for _, err := range m.deps.Jobs.List(ctx, f) {
@@ -309,4 +323,9 @@ func (m *Monitor) inFlight(ctx context.Context, vm string) bool {
 		return true
 	}
 	return false
+}
+
+// queues is the part of scheduler.QueueInspector that is needed here.
+type queues interface {
+	Queue(ctx context.Context, name string) (scheduler.QueueStatus, error)
 }
