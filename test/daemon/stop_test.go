@@ -238,3 +238,48 @@ func TestCommandRunsItsOwnJobs(t *testing.T) {
 		t.Errorf("web1: %v", err)
 	}
 }
+
+// SIGHUP opens a queue that stood paused in the configuration, for the worker
+// that waits already; a broken file changes nothing.
+func TestReloadOpensAQueue(t *testing.T) {
+	ctx, p := slowPlace(t)
+	paused := strings.Replace(strings.ReplaceAll(slow, "%DIR%", p.dir), "remote = yes\n", "remote = yes\npaused = yes\n", 1)
+	ini := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(p.dir, "vagoth.ini"), []byte("data = data\n"+text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ini(paused)
+	d := p.start(ctx)
+	p.submit(ctx, "far", "volume")
+	if q, err := p.client.Queue(ctx, "far"); err != nil || q.Mode != scheduler.Paused || q.Depth != 1 {
+		t.Fatalf("before: %+v, %v", q, err)
+	}
+	said := func(text string) {
+		t.Helper()
+		until(ctx, t, "the log says "+text, func() bool {
+			log, err := os.ReadFile(d.log)
+			return err == nil && strings.Contains(string(log), text)
+		})
+	}
+	ini(strings.Replace(paused, "paused = yes", "paused = perhaps", 1))
+	d.signal(syscall.SIGHUP)
+	said("the old configuration stays")
+	ini(strings.Replace(paused, "remote = yes\npaused = yes", "rate = 5/s", 1))
+	d.signal(syscall.SIGHUP)
+	said("who works on a queue does not change")
+	if q, err := p.client.Queue(ctx, "far"); err != nil || q.Mode != scheduler.Paused || !q.Remote {
+		t.Errorf("after two refusals: %+v, %v", q, err)
+	}
+	ini(strings.Replace(paused, "paused = yes", "rate = 5/s", 1))
+	d.signal(syscall.SIGHUP)
+	said("msg=reloaded")
+	list, err := p.client.Next(ctx, scheduler.Want{Wait: scheduler.Span(10 * time.Second)})
+	if err != nil || len(list) != 1 {
+		t.Errorf("after the reload %d jobs are handed out, %v", len(list), err)
+	}
+	if q, err := p.client.Queue(ctx, "far"); err != nil || q.Rate != "5/s" {
+		t.Errorf("after: %+v, %v", q, err)
+	}
+}
