@@ -276,7 +276,7 @@ func (p *player) next(a act) {
 	}
 	if len(list) < w.Max {
 		for _, j := range p.m.eligible() {
-			if j.remote && (w.Queues == nil || slices.Contains(w.Queues, j.job.Queue)) {
+			if j.remote && p.m.sure(j) && (w.Queues == nil || slices.Contains(w.Queues, j.job.Queue)) {
 				p.fail("%s is not handed out although nothing is in its way", j.id)
 			}
 		}
@@ -295,7 +295,7 @@ func (p *player) begins(j *worldJob, attempt int, st scheduler.Status) {
 	if st.Token.Compare(q.token) <= 0 {
 		p.fail("token %s of queue %s follows %s", st.Token, q.name, q.token)
 	}
-	q.token = st.Token
+	q.token, q.last = st.Token, j
 	j.attempt, j.token, j.state = attempt, st.Token, scheduler.Running
 }
 

@@ -24,6 +24,7 @@ type worldQueue struct {
 	name   string
 	paused bool
 	token  trail.Token
+	last   *worldJob // that began
 }
 
 type worldJob struct {
@@ -184,10 +185,22 @@ func (m *world) short(j *worldJob) string {
 	return ""
 }
 
+// sequence is a way to choose the next job of a queue. Whether a job that an operator
+// put at the head is overtaken by an urgent one, and whether one that comes back
+// from its worker is overtaken by those that came meanwhile, is left open.
+type sequence int
+
+const (
+	headFirst sequence = iota
+	urgentFirst
+	holderFirst
+)
+
+func sequences() []sequence { return []sequence{headFirst, urgentFirst, holderFirst} }
+
 // first is the job of the queue that is next, nil if one runs or all are
-// blocked. Whether a job that an operator put at the head is overtaken by an
-// urgent one is left open.
-func (m *world) first(queue string, urgentFirst bool) *worldJob {
+// blocked.
+func (m *world) first(queue string, o sequence) *worldJob {
 	var list []*worldJob
 	for _, j := range m.jobs {
 		if j.job.Queue != queue {
@@ -203,9 +216,12 @@ func (m *world) first(queue string, urgentFirst bool) *worldJob {
 	if len(list) == 0 {
 		return nil
 	}
+	if last := m.queue(queue).last; o == holderFirst && slices.Contains(list, last) {
+		return last
+	}
 	return slices.MinFunc(list, func(a, b *worldJob) int {
 		urgent, head := boolean(b.urgent)-boolean(a.urgent), cmp.Compare(b.head, a.head)
-		if urgentFirst {
+		if o == urgentFirst {
 			return cmp.Or(urgent, head)
 		}
 		return cmp.Or(head, urgent)
@@ -222,8 +238,8 @@ func boolean(b bool) int {
 // eligible are the jobs that may begin now.
 func (m *world) eligible() (list []*worldJob) {
 	for _, name := range worldQueues() {
-		for _, urgentFirst := range []bool{true, false} {
-			j := m.first(name, urgentFirst)
+		for _, o := range sequences() {
+			j := m.first(name, o)
 			if j != nil && !m.queue(name).paused && !j.notBefore.After(m.at) && m.short(j) == "" && !slices.Contains(list, j) {
 				list = append(list, j)
 			}
@@ -234,7 +250,7 @@ func (m *world) eligible() (list []*worldJob) {
 
 // sure reports whether the job may begin and nobody of its queue may instead.
 func (m *world) sure(j *worldJob) bool {
-	return m.first(j.job.Queue, true) == j && m.first(j.job.Queue, false) == j
+	return !slices.ContainsFunc(sequences(), func(o sequence) bool { return m.first(j.job.Queue, o) != j })
 }
 
 // why is what keeps a job from beginning, for people.
@@ -251,7 +267,7 @@ func (m *world) why(j *worldJob) string {
 	add(m.queue(j.job.Queue).paused, "its queue is paused")
 	add(j.notBefore.After(m.at), "it is in backoff")
 	add(m.short(j) != "", "there is no slot of "+m.short(j))
-	if first := m.first(j.job.Queue, true); first != j && first != nil {
+	if first := m.first(j.job.Queue, headFirst); first != j && first != nil {
 		add(true, "before it comes "+first.id)
 	}
 	return strings.Join(words, ", ")
