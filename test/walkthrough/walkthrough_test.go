@@ -150,7 +150,7 @@ func start(t *testing.T, what string, cmd *exec.Cmd) (stop func()) {
 			}
 		case <-timeout.C:
 			_ = cmd.Process.Kill()
-			<-done
+			_ = <-done
 			t.Errorf("%s does not end", what)
 		}
 		if t.Failed() {
