@@ -24,7 +24,7 @@ type Broker struct {
 	began   time.Time // for the monotonic clock
 
 	journal *journal.Journal // nil for one in memory
-	group   *journal.Group[command]
+	group   *group
 	work    gosync.WaitGroup // what runs beside the callers
 	tx      tx               // of the command that has the turn to commit
 
@@ -118,7 +118,7 @@ func newBroker(cfg Config, deps scheduler.Deps) *Broker {
 	b.thawed = gosync.NewCond(&b.mu)
 	b.core = newCore(&b.cfg, b.isRemote)
 	b.runner.b = b
-	b.group = journal.NewGroup(groupMax, b.commit)
+	b.group = newGroup(b.commit)
 	return b
 }
 
@@ -257,7 +257,7 @@ func (b *Broker) Close() error {
 	b.thawed.Broadcast()
 	b.setAlarm()
 	b.mu.Unlock()
-	_ = b.group.Close(context.Background()) // it does not end before its last batch
+	b.group.close()
 	b.work.Wait()
 	if b.journal != nil {
 		err = errors.Join(err, b.journal.Close())

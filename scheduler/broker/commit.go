@@ -115,11 +115,7 @@ func (t *tx) comes(id string) {
 // do commits a command, together with those that come at the same time. It ends
 // when what the command changed is on disk and applied.
 func (b *Broker) do(ctx context.Context, cmd command) error {
-	err := b.group.Do(ctx, cmd)
-	if errors.Is(err, journal.ErrClosed) {
-		return scheduler.ErrClosed
-	}
-	return err
+	return b.group.do(ctx, cmd)
 }
 
 // commit is called by the group for one batch after the other.

@@ -309,6 +309,7 @@ func (d *dueCmd) prepare(b *Broker, t *tx) error {
 		}
 		switch r := b.overdue(j, now, wall); {
 		case r != nil && t.claim(j):
+			r.maybe = true
 			t.add(r)
 		case r == nil:
 			b.arm(j)

@@ -149,11 +149,14 @@ func (b *Broker) withdraw(q *queue) {
 func (b *Broker) evaluate(q *queue) {
 	wanted := q.wants
 	b.place(q)
-	if q.lane < 0 {
-		for _, name := range wanted { // a slot that it was offered and did not take is for another
-			if l := b.limits[name]; l != nil {
-				b.wakeLimit(l)
-			}
+	b.passOn(q, wanted)
+}
+
+// passOn gives slots that the queue was offered, and does not want, to others.
+func (b *Broker) passOn(q *queue, offered []string) {
+	for _, name := range offered {
+		if l := b.limits[name]; l != nil && !slices.Contains(q.wants, name) {
+			b.wakeLimit(l)
 		}
 	}
 }
@@ -234,7 +237,9 @@ func (b *Broker) dispatch() {
 func (b *Broker) handOut(q *queue, worker string, length time.Duration) *job {
 	j, now := q.ready[0], b.now()
 	if e := j.expires(); e != 0 && !now.Before(moment(e)) {
+		wanted := q.wants
 		b.withdraw(q) // its timer ends it
+		b.passOn(q, wanted)
 		return nil
 	}
 	if b.blocking(j.limits()) != nil || q.bucket.next(b.mono()) != 0 {

@@ -181,6 +181,7 @@ func (b *Broker) wakeLimit(l *limit) {
 		for n := free; n > 0 && len(h.list) > 0; n-- {
 			q := h.list[0]
 			q.stopWaiting()
+			q.wants = []string{l.name} // or passes it on
 			b.core.touchQueue(q)
 		}
 		if len(h.list) == 0 {

@@ -59,7 +59,7 @@ func (b *Broker) cancel(t *tx, j *job, why string) {
 		t.add(&stopping{j.seq, why})
 		return
 	}
-	t.add(&settled{seq: j.seq, at: b.now().UnixNano(), how: howEnds, state: cancelled, err: why})
+	t.add(&settled{seq: j.seq, at: b.now().UnixNano(), how: howEnds, state: cancelled, err: why, maybe: true})
 }
 
 // Retry implements scheduler.Operator.

@@ -224,6 +224,7 @@ type settled struct {
 	skipped  bool
 	failed   bool   // the attempt failed
 	lost     bool   // the attempt ended without an answer
+	maybe    bool   // nothing if the job has ended already, by another record of the same command
 	note     string // a line for the job's log
 
 	goErr error // not written
@@ -248,6 +249,7 @@ func (r *settled) put(e *enc) {
 	e.bool(r.skipped)
 	e.bool(r.failed)
 	e.bool(r.lost)
+	e.bool(r.maybe)
 	e.s(r.note)
 }
 
@@ -255,7 +257,7 @@ func (r *settled) get(d *dec) {
 	r.seq, r.at, r.how, r.state = d.u(), d.i(), how(d.byte()), state(d.byte())
 	r.err, r.code, r.cause, r.result = d.s(), d.word(), d.s(), d.s()
 	r.said, r.ready, r.delay = d.u(), d.i(), time.Duration(d.i())
-	r.percent, r.progress, r.skipped, r.failed, r.lost, r.note = int(d.small(100, "a percentage")), d.s(), d.bool(), d.bool(), d.bool(), d.s()
+	r.percent, r.progress, r.skipped, r.failed, r.lost, r.maybe, r.note = int(d.small(100, "a percentage")), d.s(), d.bool(), d.bool(), d.bool(), d.bool(), d.s()
 	if r.how > howParks || r.state > expired {
 		d.fail(fmt.Errorf("an end %d, %d that is none", r.how, r.state))
 	}
