@@ -155,6 +155,7 @@ func TestAPackageFromNewToStatus(t *testing.T) {
 		t.Fatalf("enqueue answered %v, expected %v", got, []string{one, two})
 	}
 	a.nothing("emulation") // blocked
+	a.nothing("other")     // regression: a queue name ignored
 	n := a.next("storage")
 	if n.Resource != "storage" || n.Action != "add_volume" || string(n.Parameters["path"]) != `"test"` || string(n.Parameters["size"]) != "50" {
 		t.Fatalf("next answered %+v", n)

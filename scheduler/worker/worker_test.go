@@ -477,6 +477,22 @@ func TestAManagerThatDoesNotWaitIsNotFlooded(t *testing.T) {
 	})
 }
 
+func TestAManagerWithTooMuchIsLeftAloneAsLongAsItSays(t *testing.T) {
+	bubble(t, worker.Config{Actions: []scheduler.Action{sleeper()}}, func(f *fake, _ func()) {
+		f.set(func() { f.refuse = &scheduler.TooManyError{Queued: 9, Max: 8, After: 10 * time.Second} })
+		pass(time.Minute) // the question that was open ends
+		asked := len(f.asked())
+		pass(time.Minute)
+		if n := len(f.asked()) - asked; n < 3 || n > 6 {
+			t.Fatalf("%d questions in a minute, it said to wait 10 s", n)
+		}
+		f.set(func() { f.refuse = nil })
+		j := f.submit("sleep", `{"for":"1s"}`)
+		pass(20 * time.Second)
+		f.expect(t, j, scheduler.Succeeded, "")
+	})
+}
+
 func TestARefusalForGoodEndsRun(t *testing.T) {
 	for _, refusal := range []error{scheduler.ErrInvalid, scheduler.ErrUnsupported} {
 		synctest.Test(t, func(t *testing.T) {
