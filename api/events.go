@@ -275,10 +275,12 @@ func (o *stream) end(err error) {
 		return
 	}
 	_, p := problemOf(err)
+	typ := EventGone
 	if !errors.Is(err, registry.ErrCompacted) && !errors.Is(err, scheduler.ErrCompacted) {
+		typ = EventEnd // nothing is lost: the cursor still holds
 		o.s.o.Log.Warn("a stream of events ends", "error", err)
 	}
-	if o.write(EventGone, p) {
+	if o.write(typ, p) {
 		o.flush()
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -78,6 +79,32 @@ func TestEventsHangingClient(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// The event that says that changes were lost has no cursor: to resume there
+// would lose them silently.
+func TestEventsGoneHasNoCursor(t *testing.T) {
+	c := newCluster(t, opts{full: true})
+	body, err := c.open(c.ctx, "GET", "/v1/events?jobs=1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = body.Close() }()
+	f := c.fake()
+	f.mu.Lock()
+	f.lost = 1 // more than there is
+	close(f.news)
+	f.news = make(chan struct{})
+	f.mu.Unlock()
+	var event []string
+	for lines := bufio.NewScanner(body); lines.Scan(); {
+		if event = append(event, lines.Text()); lines.Text() == "" && event[0] != "event: gone" {
+			event = nil // that was another
+		}
+	}
+	if len(event) != 3 || !strings.Contains(event[1], `"code":"compacted"`) {
+		t.Errorf("the stream ended with %q", event)
+	}
 }
 
 // A server that shuts down ends its streams.

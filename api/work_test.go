@@ -177,9 +177,10 @@ func TestDraining(t *testing.T) {
 		done <- err
 	}()
 	<-c.fake().entered
+	began := time.Now()
 	close(drain)
-	if err := <-done; err != nil {
-		t.Error(err)
+	if err := <-done; err != nil || time.Since(began) > 30*time.Second {
+		t.Errorf("the worker was answered after %s: %v", time.Since(began), err)
 	}
 	_, err := c.Ready(c.ctx)
 	var e *Error
