@@ -79,7 +79,7 @@ func (o *order) settledOnly(items []api.Item, jobs []*awaited, out []outcome) er
 	var some []api.Item
 	var known []outcome
 	for i, j := range jobs {
-		if !out[i].known && (j.err != nil || settled(j.st)) {
+		if !out[i].known && j.over() {
 			out[i] = outcome{result: j.st, words: o.bulk.how, err: j.failure(), known: true}
 		}
 		if out[i].known {

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -68,7 +69,7 @@ func parsePackage(data []byte) (p scheduler.Package, err error) {
 			return p, err
 		}
 		if len(p.Jobs) == 0 {
-			return p, fmt.Errorf("the package has no jobs: write them below jobs:")
+			return p, errors.New("the package has no jobs: write a list of them as jobs")
 		}
 		return p, nil
 	}

@@ -55,7 +55,8 @@ const (
 type awaited struct {
 	name string // what people call it: its node, or its ID
 	st   scheduler.Status
-	err  error // it could not be asked about
+	err  error  // it could not be asked about
+	held string // the parked job that it waits for, itself or through others
 
 	silent int // questions that were not answered
 	said   string
@@ -74,9 +75,14 @@ func (j *awaited) failure() error {
 		return j.err
 	case j.st.State == scheduler.Parked:
 		return &parkedError{j.st}
+	case j.held != "":
+		return fmt.Errorf("job %s (%s) waits for job %s, which is parked", j.st.ID, j.st.Action, j.held)
 	}
 	return api.JobError(j.st)
 }
+
+// over: there is nothing more to wait for.
+func (j *awaited) over() bool { return j.err != nil || j.held != "" || settled(j.st) }
 
 // parkedError is a job that a person has to decide about.
 type parkedError struct{ st scheduler.Status }
@@ -111,14 +117,26 @@ func (a *app) await(ctx context.Context, client *api.Client, p *progress, jobs [
 		return nil
 	}
 	began := a.env.Now()
+	parked := map[string]string{} // those that are, and those that wait for them: for which
 	work := func() {
 		for j := range todo {
-			if j.err == nil && !settled(j.st) && !j.ask(ctx, client, slice) && ctx.Err() == nil {
+			if !j.over() {
+				j.ask(ctx, client, slice)
+			}
+			mu.Lock()
+			j.held = blockedBy(j.st, parked)
+			if j.st.State == scheduler.Parked {
+				parked[j.st.ID] = j.st.ID
+			} else if j.held != "" {
+				parked[j.st.ID] = j.held
+			}
+			mu.Unlock()
+			if !j.over() && ctx.Err() == nil {
 				p.tell(j, began)
 				todo <- j
 				continue
 			}
-			if j.err != nil || settled(j.st) {
+			if j.over() {
 				p.forget(j)
 				end(j)
 			}
@@ -135,35 +153,47 @@ func (a *app) await(ctx context.Context, client *api.Client, p *progress, jobs [
 	}
 	all.Wait()
 	for _, j := range jobs {
-		if j.err == nil && !settled(j.st) {
+		if !j.over() {
 			return ctx.Err()
 		}
 	}
 	return nil
 }
 
-// ask looks at the job, and reports whether there is nothing more to wait for.
-func (j *awaited) ask(ctx context.Context, client *api.Client, d time.Duration) bool {
+// blockedBy is the parked job that a waiting one waits for, "" if there is none.
+func blockedBy(st scheduler.Status, parked map[string]string) string {
+	if st.State != scheduler.Waiting {
+		return ""
+	}
+	for _, d := range st.After {
+		if by := parked[d.ID]; by != "" {
+			return by
+		}
+	}
+	return ""
+}
+
+// ask looks at the job.
+func (j *awaited) ask(ctx context.Context, client *api.Client, d time.Duration) {
 	st, err := client.WaitJob(ctx, j.st.ID, d)
 	switch {
 	case ctx.Err() != nil:
-		return false
+		return
 	case err == nil:
 		j.st, j.silent = st, 0
-		return settled(st)
+		return
 	case errors.Is(err, scheduler.ErrNotFound):
 		j.err = fmt.Errorf("job %s is not known any more; how it ended was not seen: %w", j.st.ID, err)
-		return true
+		return
 	}
 	if j.silent++; j.silent > waitSilent {
 		j.err = fmt.Errorf("cannot ask about job %s, which may go on: %w", j.st.ID, err)
-		return true
+		return
 	}
 	select {
 	case <-ctx.Done():
 	case <-time.After(waitAgain):
 	}
-	return false
 }
 
 // given handles jobs whose command was interrupted, or timed out: a daemon goes
@@ -171,7 +201,7 @@ func (j *awaited) ask(ctx context.Context, client *api.Client, d time.Duration) 
 func (a *app) given(ctx context.Context, client *api.Client, jobs []*awaited) error {
 	var left []*awaited
 	for _, j := range jobs {
-		if j.err == nil && !settled(j.st) {
+		if !j.over() {
 			left = append(left, j)
 		}
 	}
