@@ -108,8 +108,10 @@ func slowWorkers() map[string]func(t *testing.T, p *place, c *api.Client) (stop 
 
 // Jobs that take longer than a lease, are cancelled, and outlive their worker.
 func TestLongJobs(t *testing.T) {
+	t.Parallel()
 	for name, begin := range slowWorkers() {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p := newPlace(t, "\n[queue.slow]\nremote = yes\nlease = 2s\n")
 			transport := serve.Transport(filepath.Join(p.dir, "vagoth-data", "vagoth.sock"))
 			defer transport.CloseIdleConnections()

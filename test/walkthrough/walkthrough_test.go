@@ -150,8 +150,7 @@ func start(t *testing.T, what string, cmd *exec.Cmd) (stop func()) {
 			}
 		case <-timeout.C:
 			_ = cmd.Process.Kill()
-			_ = <-done
-			t.Errorf("%s does not end", what)
+			t.Errorf("%s does not end by itself: %v", what, <-done)
 		}
 		if t.Failed() {
 			t.Logf("%s said:\n%s", what, log.String())
@@ -198,8 +197,10 @@ func workers() map[string]func(t *testing.T, p *place) *exec.Cmd {
 }
 
 func TestTheWalkThrough(t *testing.T) {
+	t.Parallel()
 	for name, worker := range workers() {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p := newPlace(t, "")
 			cmd := worker(t, p)
 			image := filepath.Join(p.scratch, "volumes", "test", "test.raw")
