@@ -1,9 +1,13 @@
 package daemon
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"io"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -108,6 +112,15 @@ func TestStopHandsBack(t *testing.T) {
 		st, _ := p.client.WaitJob(ctx, jobs[0].ID, time.Minute) // the job as it is, or that the daemon ends
 		waited <- st.State
 	}()
+	idle := make(chan int, 1)
+	go func() {
+		list, _ := p.client.Next(ctx, scheduler.Want{Wait: scheduler.Span(time.Minute)}) // nothing, or that the daemon ends
+		idle <- len(list)
+	}()
+	until(ctx, t, "a worker waits", func() bool {
+		st, err := p.client.Stats(ctx)
+		return err == nil && st.Workers == 1
+	})
 	heard := make(chan error, 1)
 	listening := make(chan struct{})
 	go func() {
@@ -137,6 +150,14 @@ func TestStopHandsBack(t *testing.T) {
 		t.Error("who waits for the job is not answered")
 	}
 	select {
+	case n := <-idle:
+		if n != 0 {
+			t.Errorf("a worker that waits is given %d jobs", n)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("a worker that waits is not answered")
+	}
+	select {
 	case err := <-heard:
 		if !errors.Is(err, scheduler.ErrClosed) {
 			t.Errorf("the stream ended with %v", err)
@@ -159,6 +180,38 @@ func TestStopHandsBack(t *testing.T) {
 	if n := p.runs(); n != 3 {
 		t.Errorf("two jobs of which one was handed back ran %d times", n)
 	}
+}
+
+// A second signal ends the daemon, whatever it waits for.
+func TestSecondSignal(t *testing.T) {
+	ctx, p := slowPlace(t)
+	d := p.start(ctx)
+	c, err := net.Dial("unix", filepath.Join(p.dir, "data", "vagoth.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	if _, err := io.WriteString(c, "POST /v1/nodes HTTP/1.1\r\nHost: vagoth\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(c).ReadString('\n'); err != nil || !strings.Contains(line, "100 Continue") {
+		t.Fatalf("the daemon says %q, %v", line, err)
+	}
+	d.signal(syscall.SIGTERM)
+	until(ctx, t, "it stops", func() bool {
+		log, err := os.ReadFile(d.log)
+		return err == nil && strings.Contains(string(log), "msg=stopping")
+	})
+	d.signal(syscall.SIGINT)
+	took, err := d.wait()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 || took > 10*time.Second {
+		t.Errorf("it ended after %s with %v", took, err)
+	}
+	if log, err := os.ReadFile(d.log); err != nil || !strings.Contains(string(log), "ended at once") {
+		t.Errorf("it does not say why: %v", err)
+	}
+	p.start(ctx)
 }
 
 // A job that ran when the daemon was killed begins again, with a higher attempt.

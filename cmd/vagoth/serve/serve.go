@@ -113,9 +113,18 @@ func run(ctx context.Context, o Options) error {
 	// Not every store locks the directory, and the socket needs a lock.
 	lock, err := lockfile.Acquire(ctx, filepath.Join(s.Data, "serve.lock"), o.LockWait)
 	if err != nil {
-		return fmt.Errorf("cannot start: %w", err)
+		return unlessEnded(ctx, fmt.Errorf("cannot start: %w", err))
 	}
 	return errors.Join(d.serve(ctx), lock.Release())
+}
+
+// unlessEnded is nil if err only says that the daemon was to end before it had
+// begun.
+func unlessEnded(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
 }
 
 // prepare checks everything that needs no store.
@@ -159,11 +168,11 @@ func (d *daemon) serve(ctx context.Context) error {
 	d.notify("STATUS=opening the stores in " + d.settings.Data)
 	m, err := manager.Open(ctx, d.settings, manager.Options{Log: d.log, Now: d.o.Now, LockWait: d.o.LockWait})
 	if err != nil {
-		return err
+		return unlessEnded(ctx, err)
 	}
 	d.m = m
 	if err := d.listen(ctx); err != nil {
-		return errors.Join(err, d.closeListeners(), m.Close())
+		return errors.Join(unlessEnded(ctx, err), d.closeListeners(), m.Close())
 	}
 	work, endWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer endWork()

@@ -1,6 +1,7 @@
 package serve_test
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"net"
@@ -204,6 +205,24 @@ func TestLock(t *testing.T) {
 	}
 	if after, err := os.Lstat(s.socket); err != nil || !os.SameFile(before, after) {
 		t.Errorf("the first one's socket was touched: %v", err)
+	}
+}
+
+// One that is stopped while it still waits ends well.
+func TestStoppedBeforeItBegan(t *testing.T) {
+	dir := tempDir(t)
+	s := start(t, dir, small)
+	_, o := prepared(t, dir, small, standard.Menu())
+	o.LockWait = time.Minute
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- serve.Run(ctx, o) }()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	if _, err := s.client.Version(t.Context()); err != nil {
+		t.Errorf("the first one: %v", err)
 	}
 }
 
