@@ -23,7 +23,7 @@ type Broker struct {
 	now     func() time.Time
 	began   time.Time // for the monotonic clock
 
-	journal *journal.Journal // nil for one in memory
+	journal store // nil for one in memory
 	group   *group
 	work    gosync.WaitGroup // what runs beside the callers
 	tx      tx               // of the command that has the turn to commit
@@ -43,7 +43,8 @@ type Broker struct {
 	closing   bool                   // nothing is taken any more
 	closed    bool
 	snapping  bool
-	lastSnap  int64 // bytes
+	stopSnap  context.CancelFunc // of the snapshot that is being written
+	lastSnap  int64              // bytes
 	snapEvery int64
 
 	timers     timers
@@ -61,7 +62,16 @@ var (
 	_ scheduler.QueueInspector = (*Broker)(nil)
 	_ scheduler.Builder        = (*Broker)(nil)
 	_ scheduler.Watcher        = (*Broker)(nil)
+	_ scheduler.Server         = (*Broker)(nil)
 )
+
+// store is what the broker needs of a journal.
+type store interface {
+	AppendBatch(ctx context.Context, records [][]byte) (last uint64, err error)
+	WriteSnapshot(ctx context.Context, index uint64, records iter.Seq2[[]byte, error]) error
+	Stats() journal.Stats
+	Close() error
+}
 
 // folder is the store's, below the data directory.
 const folder = "broker"
@@ -258,6 +268,9 @@ func (b *Broker) Close() error {
 	b.setAlarm()
 	b.mu.Unlock()
 	b.group.close()
+	if b.stopSnap != nil {
+		b.stopSnap()
+	}
 	b.work.Wait()
 	if b.journal != nil {
 		err = errors.Join(err, b.journal.Close())

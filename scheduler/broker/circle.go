@@ -54,7 +54,7 @@ func (b *Broker) circle(start *job, first []*job) string {
 		}
 		found = found || visit(j, j.queue.holder)
 		for _, d := range j.after {
-			found = found || visit(j, b.core.table.get(d.seq))
+			found = found || !d.met && visit(j, b.core.table.get(d.seq))
 		}
 	}
 	if !found {

@@ -282,5 +282,10 @@ func (b *Broker) wantSnapshot() {
 	b.snapping = true
 	index := s.LastIndex
 	records := b.core.snapshot(&b.mu)
-	b.work.Go(func() { b.snapshot(index, records) })
+	ctx, stop := context.WithCancel(context.Background())
+	b.stopSnap = stop
+	b.work.Go(func() {
+		defer stop()
+		b.snapshot(ctx, index, records)
+	})
 }

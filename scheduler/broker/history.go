@@ -52,6 +52,25 @@ func (s *stones) prune(before int64, n int) {
 	}
 }
 
+// maxWeight bounds what the results and logs of the history take in memory.
+const maxWeight = 512 << 20
+
+func (j *job) weight() int64 {
+	return int64(len(j.params) + len(j.past.result) + len(j.past.errText) + j.past.logBytes)
+}
+
+// remember adds a job to the history, unremember takes it out. What it weighs does
+// not change in between.
+func (c *core) remember(j *job) {
+	c.ended.add(j)
+	c.weight += j.weight()
+}
+
+func (c *core) unremember(j *job) {
+	c.ended.remove(j)
+	c.weight -= j.weight()
+}
+
 // prune forgets up to n jobs that the history need not keep, the oldest ends
 // first. It reports when the next is due, 0 if there is none.
 func (c *core) prune(now time.Time, n int) (due int64) {
@@ -60,7 +79,7 @@ func (c *core) prune(now time.Time, n int) (due int64) {
 	c.stones.prune(keys, n)
 	for ; n > 0 && c.ended.first != nil; n-- {
 		j := c.ended.first
-		if c.ended.n <= c.cfg.HistoryCount && j.past.ended > old {
+		if c.ended.n <= c.cfg.HistoryCount && c.weight <= maxWeight && j.past.ended > old {
 			break
 		}
 		if j.more != nil && j.more.key != "" && j.past.ended > keys && c.keys[key{j.source, j.more.key}] == j {

@@ -55,7 +55,7 @@ func (b *Broker) queueStatus(name string) scheduler.QueueStatus {
 			continue
 		}
 		for _, d := range j.after {
-			if on := b.core.table.get(d.seq); on != nil && !on.state.ended() && len(st.BlockedBy) < someJobs && !slices.Contains(st.BlockedBy, on.id) {
+			if on := b.core.table.get(d.seq); !d.met && on != nil && !on.state.ended() && len(st.BlockedBy) < someJobs && !slices.Contains(st.BlockedBy, on.id) {
 				st.BlockedBy = append(st.BlockedBy, on.id)
 			}
 		}

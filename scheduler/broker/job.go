@@ -63,11 +63,13 @@ type dependency struct {
 	id     string
 	seq    uint64
 	accept accept
+	met    bool // it has ended in a way that lets the job go on, or is forgotten
 }
 
 type edge struct {
 	job    *job
 	accept accept
+	at     uint16 // in the job's dependencies
 }
 
 // more is what few jobs ask for.

@@ -128,7 +128,7 @@ func (b *Broker) retriable(set []*job) error {
 	}
 	for _, j := range set {
 		for _, d := range j.after {
-			if on := b.core.table.get(d.seq); on != nil && on.state.ended() && !in[on] && !d.accept.takes(on) {
+			if on := b.core.table.get(d.seq); !d.met && on != nil && on.state.ended() && !in[on] && !d.accept.takes(on) {
 				return fmt.Errorf("%w: job %s depends on job %s, which %s: retry that one with its dependents", scheduler.ErrConflict, j.id, on.id, on.state.word())
 			}
 		}

@@ -192,16 +192,17 @@ func (c *core) connect(j *job, deps []uint64) error {
 		d.seq = seq
 		on := c.table.get(seq)
 		if on == nil {
-			continue // it is forgotten, so it has ended
+			d.met = true // it is forgotten, so it has ended
+			continue
 		}
 		d.id = on.id // one string for both
 		if !on.state.ended() {
 			j.blockers++
 		} else if d.accept.takes(on) {
+			d.met = true
 			continue
 		}
-		c.touch(on)
-		on.dependents = append(on.dependents, edge{j, d.accept})
+		on.dependents = append(on.dependents, edge{j, d.accept, uint16(i)})
 	}
 	return nil
 }
@@ -212,7 +213,7 @@ func (c *core) endIfVain(j *job, at int64) {
 		if j.state != waiting {
 			return
 		}
-		if on := c.table.get(d.seq); on != nil && on.state.ended() && !d.accept.takes(on) {
+		if on := c.table.get(d.seq); !d.met && on != nil && on.state.ended() && !d.accept.takes(on) {
 			c.endBlocked(j, on, at)
 			c.endDependents(j, at)
 			return
@@ -253,7 +254,7 @@ func (r *retried) apply(c *core) error {
 		if j.state == parked {
 			j.queue.parked--
 		} else {
-			c.ended.remove(j)
+			c.unremember(j)
 			j.pack.open++
 		}
 		p := j.past
@@ -289,9 +290,10 @@ func (c *core) reconnect(set []*job) {
 	edges := map[*job]map[*job]bool{}
 	for _, j := range set {
 		j.blockers = 0
-		for _, d := range j.after {
+		for i := range j.after {
+			d := &j.after[i]
 			on := c.table.get(d.seq)
-			if on == nil || on.state.ended() {
+			if d.met = on == nil || on.state.ended(); d.met {
 				continue
 			}
 			j.blockers++
@@ -302,8 +304,7 @@ func (c *core) reconnect(set []*job) {
 				}
 			}
 			if !edges[on][j] {
-				c.touch(on)
-				on.dependents = append(on.dependents, edge{j, d.accept})
+				on.dependents = append(on.dependents, edge{j, d.accept, uint16(i)})
 				edges[on][j] = true
 			}
 		}
@@ -341,7 +342,7 @@ func (r *discarded) apply(c *core) error {
 // longer, which is the caller's business.
 func (c *core) forget(j *job) {
 	c.touch(j)
-	c.ended.remove(j)
+	c.unremember(j)
 	c.table.remove(j.seq)
 	c.count[j.state]--
 	if c.jobs[j.id] == j {

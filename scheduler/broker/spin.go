@@ -5,17 +5,13 @@ import (
 	"github.com/vagoth/vagoth/scheduler/spin"
 )
 
-var _ scheduler.Server = (*Broker)(nil)
-
-// Listeners implements scheduler.Server: spin-broker's own HTTP API, if it is
-// asked for.
+// Listeners implements scheduler.Server: the six verbs of spin-broker, if an
+// address is configured for them.
 func (b *Broker) Listeners() []scheduler.Listener {
 	if b.cfg.SpinListen == "" {
 		return nil
 	}
 	return []scheduler.Listener{{
-		Name:    "spin-broker's API",
-		Address: b.cfg.SpinListen,
-		Handler: spin.New(b, spin.Options{Lease: b.cfg.SpinLease, Now: b.now}),
+		Name: "spin-broker's verbs", Address: b.cfg.SpinListen, Handler: spin.New(b, spin.Options{Lease: b.cfg.SpinLease, Now: b.now}),
 	}}
 }

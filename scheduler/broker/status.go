@@ -47,7 +47,7 @@ func (b *Broker) status(j *job) scheduler.Status {
 // waitsFor says in words why a job does not run.
 func (b *Broker) waitsFor(j *job) string {
 	for _, d := range j.after {
-		if on := b.core.table.get(d.seq); on != nil && !on.state.ended() {
+		if on := b.core.table.get(d.seq); !d.met && on != nil && !on.state.ended() {
 			if on.state == parked {
 				return fmt.Sprintf("waiting for job %s, which is parked", on.id)
 			}

@@ -336,7 +336,7 @@ func (b *Broker) byKey(k key, j scheduler.Job) (st scheduler.Status, ok bool, er
 	var content [16]byte
 	if known := b.core.keys[k]; known != nil {
 		st, content = b.status(known), contentOf(known.call())
-	} else if s := b.core.stones.byKey[k]; s != nil {
+	} else if s := b.core.stones.byKey[k]; s != nil && b.now().Sub(moment(s.ended)) < keepKeys {
 		content = s.content
 		st = scheduler.Status{
 			Job:     scheduler.Job{ID: s.job, Queue: s.queue, Action: s.action, Key: k.key, Trail: trail.Trail{Source: k.source}},

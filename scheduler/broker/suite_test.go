@@ -23,6 +23,10 @@ func TestMain(m *testing.M) {
 
 // opener opens a broker that writes snapshots often.
 func opener(ctx context.Context, s schedulertest.Settings, deps scheduler.Deps) (scheduler.Scheduler, error) {
+	return open(ctx, configOf(s), deps, 16<<10)
+}
+
+func configOf(s schedulertest.Settings) Config {
 	cfg := Config{
 		Lease: s.Lease, ParkFor: s.ParkFor, PackageExpiry: s.PackageExpiry, HistoryAge: s.HistoryAge, HistoryCount: s.HistoryCount,
 		MaxQueued: s.MaxQueued, MaxLost: s.MaxLost, HostSlots: s.HostSlots, Parallel: s.Parallel,
@@ -34,10 +38,11 @@ func opener(ctx context.Context, s schedulertest.Settings, deps scheduler.Deps) 
 	for name, l := range s.Limits {
 		cfg.Limits[name] = LimitConfig{Slots: l.Slots, Rate: Rate(l.Rate)}
 	}
-	return open(ctx, cfg, deps, 16<<10)
+	return cfg
 }
 
 func TestCore(t *testing.T) {
+	t.Parallel()
 	schedulertest.Core(t, func(t *testing.T, deps scheduler.Deps) scheduler.Scheduler {
 		b, err := Open(t.Context(), Defaults(), deps)
 		if err != nil {
@@ -47,5 +52,15 @@ func TestCore(t *testing.T) {
 	})
 }
 
-func TestLeased(t *testing.T)  { schedulertest.Leased(t, opener) }
-func TestDurable(t *testing.T) { schedulertest.Durable(t, opener) }
+// TestLeased does without a disk, which TestDurable adds.
+func TestLeased(t *testing.T) {
+	t.Parallel()
+	schedulertest.Leased(t, func(_ context.Context, s schedulertest.Settings, deps scheduler.Deps) (scheduler.Scheduler, error) {
+		return Memory(configOf(s), deps), nil
+	})
+}
+
+func TestDurable(t *testing.T) {
+	t.Parallel()
+	schedulertest.Durable(t, opener)
+}

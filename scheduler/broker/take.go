@@ -1,0 +1,92 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/vagoth/vagoth/scheduler"
+)
+
+// TakeLimits implements scheduler.Limiter.
+func (t *task) TakeLimits(ctx context.Context, names ...string) error {
+	b := t.b
+	names = unique(names)
+	for _, name := range names {
+		if _, ok := b.cfg.limit(name); !ok {
+			return fmt.Errorf("%w: there is no limit %.64q: name it in a section [limit.%.64s]", scheduler.ErrInvalid, name, name)
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if t.over || t.run.holds(names) {
+		return ctx.Err()
+	}
+	b.releaseLimits(t.j, t.run)
+	on := b.blocking(names)
+	if on == nil {
+		b.takeLimits(t.j, names)
+		b.settle()
+		return nil
+	}
+	w := &taker{job: t.j, names: names, done: make(chan struct{})}
+	on.tasks = append(on.tasks, w)
+	b.rateTimer(on)
+	t.stopClock()
+	t.run.waits = "waiting for " + on.name
+	b.runner.used--
+	b.events.add(t.j)
+	b.dispatch()
+	b.settle()
+	b.mu.Unlock()
+	var err error
+	select {
+	case <-w.done:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	b.mu.Lock()
+	b.runner.used++
+	t.run.waits = ""
+	b.events.add(t.j)
+	if err != nil && !w.gone(b) {
+		err = nil // it has got them at the same moment
+	}
+	t.startClock()
+	return err
+}
+
+// gone takes one that waits out, and reports whether it was still waiting.
+func (w *taker) gone(b *Broker) bool {
+	select {
+	case <-w.done:
+		return false
+	default:
+	}
+	for _, l := range b.limits {
+		for i, o := range l.tasks {
+			if o == w {
+				l.tasks = append(l.tasks[:i:i], l.tasks[i+1:]...)
+				b.wakeLimit(l)
+				return true
+			}
+		}
+	}
+	return true
+}
+
+// holds reports whether the attempt holds just these limits.
+func (r *run) holds(names []string) bool {
+	if len(r.held) != len(names) {
+		return false
+	}
+	for _, n := range names {
+		found := false
+		for _, l := range r.held {
+			found = found || l.name == n
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
+}
