@@ -153,4 +153,3 @@ func vmItems(t *testing.T, n int) (items []api.Item) {
 	}
 	return items
 }
-

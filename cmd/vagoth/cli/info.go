@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/vagoth/vagoth/api"
+	"github.com/vagoth/vagoth/scheduler"
 	"github.com/vagoth/vagoth/virt"
 )
 
@@ -28,8 +29,11 @@ func infoCmd(a *app) *cobra.Command {
 				}
 				out := struct {
 					api.Item
-					Live *virt.Info `json:"live,omitempty"`
+					Live *virt.Info         `json:"live,omitempty"`
+					Jobs []scheduler.Status `json:"jobs,omitempty"`
 				}{Item: it}
+				// A worker's token may not ask, and a scheduler without queues has none.
+				out.Jobs, _ = client.Jobs(ctx, scheduler.Filter{Queue: it.Node.ID(), States: unsettled(), Limit: infoJobs})
 				if live {
 					i, err := client.Info(ctx, args[0])
 					if err != nil {
@@ -37,7 +41,7 @@ func infoCmd(a *app) *cobra.Command {
 					}
 					out.Live = &i
 				}
-				return a.print(out, []string{it.Node.Name()}, func(w io.Writer) error { return a.describe(w, it, out.Live) })
+				return a.print(out, []string{it.Node.Name()}, func(w io.Writer) error { return a.describe(w, it, out.Live, out.Jobs) })
 			})
 		},
 	}
@@ -45,7 +49,10 @@ func infoCmd(a *app) *cobra.Command {
 	return c
 }
 
-func (a *app) describe(w io.Writer, it api.Item, live *virt.Info) error {
+// infoJobs is how many jobs of a node are shown.
+const infoJobs = 5
+
+func (a *app) describe(w io.Writer, it api.Item, live *virt.Info, jobs []scheduler.Status) error {
 	n := it.Node
 	rows := [][2]string{{"name", n.Name()}, {"id", n.ID()}, {"type", n.Type()}, {"state", a.paintState(stateText(it))}}
 	add := func(k, v string) {
@@ -65,6 +72,13 @@ func (a *app) describe(w io.Writer, it api.Item, live *virt.Info) error {
 	}
 	if it.Seen != nil {
 		add("last seen", fmt.Sprintf("%s (%s ago, or later) %s", it.Seen.At.Format(time.RFC3339), ago(it.Seen.Age), it.Seen.Reason))
+	}
+	for _, st := range jobs {
+		text := what(st)
+		if text == string(st.State) {
+			text = ""
+		}
+		add("job", trimmed(st.ID, st.Action, string(st.State), text))
 	}
 	add("tags", tagText(n))
 	add("keys", strings.Join(n.Keys(), ", "))

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/vagoth/vagoth/scheduler"
 )
 
 // progress says how far a long work is: one line on a terminal that is drawn
@@ -20,6 +22,7 @@ type progress struct {
 	drawn        time.Time
 	lineAt       time.Time
 	lineSaid     string
+	hinted       bool
 }
 
 // What is drawn.
@@ -79,6 +82,10 @@ func (p *progress) tell(j *awaited, began time.Time) {
 	if text != j.said && now.Sub(j.saidAt) >= waitLine {
 		j.said, j.saidAt = text, now
 		p.a.say("%s: %s", j.name, text)
+		if j.st.State == scheduler.Waiting && !p.a.daemon() && !p.hinted {
+			p.hinted = true
+			p.a.say("this command runs only what it has queued itself: if it waits for what others did, start vagoth serve")
+		}
 	}
 }
 

@@ -61,7 +61,9 @@ func TestAwaitSettles(t *testing.T) {
 	f.asked = func(f *fakeDaemon, id string) {
 		switch id {
 		case "f":
-			f.set(id, func(st *scheduler.Status) { st.State, st.Error, st.Code = scheduler.Failed, "no such guest", "not_found" })
+			f.set(id, func(st *scheduler.Status) {
+				st.State, st.Error, st.Code = scheduler.Failed, "no such guest", "not_found"
+			})
 		case "s":
 			f.set(id, func(st *scheduler.Status) { st.State = scheduler.Succeeded })
 		}
@@ -217,7 +219,7 @@ func TestProgress(t *testing.T) {
 		return errs.String()
 	}
 	plain := run(false)
-	if plain != "web1: 40% copying [31mdisk]0;x now\nweb1: waiting for host:h1\n" {
+	if plain != "web1: 40% copying [31mdisk]0;x now\nweb1: waiting for host:h1\nthis command runs only what it has queued itself: if it waits for what others did, start vagoth serve\n" {
 		t.Errorf("without a terminal: %q", plain)
 	}
 	drawn := run(true)
