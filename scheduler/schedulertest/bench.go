@@ -49,8 +49,14 @@ func inBubble(t *testing.T, open Open, fn func(b *bench)) {
 	})
 }
 
+// idleBench is one without a scheduler.
+func idleBench(t *testing.T) *bench {
+	return &bench{t: t, gates: map[string]chan error{}, running: map[string]int{}, most: map[string]int{}}
+}
+
 func newBench(t *testing.T, open Open) *bench {
-	b := &bench{t: t, opener: open, gates: map[string]chan error{}, running: map[string]int{}, most: map[string]int{}}
+	b := idleBench(t)
+	b.opener = open
 	b.deps = scheduler.Deps{Actions: b.actions(), Data: t.TempDir()}
 	b.s = open(t, b.deps)
 	b.work(scheduler.RunOptions{})

@@ -29,7 +29,7 @@ type shelf struct {
 
 func openShelf(t *testing.T, open Opener, dir string, s Settings) (*shelf, error) {
 	t.Helper()
-	sch, err := open(t.Context(), s, scheduler.Deps{Actions: (&bench{}).actions(), Data: dir})
+	sch, err := open(t.Context(), s, scheduler.Deps{Actions: idleBench(t).actions(), Data: dir})
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,7 @@ func Durable(t *testing.T, open Opener) {
 	t.Run("machine-reopened", func(t *testing.T) { machine(t, open, true) })
 	t.Run("lock", func(t *testing.T) { locked(t, open) })
 	t.Run("many", func(t *testing.T) { many(t, open) })
+	t.Run("storm", func(t *testing.T) { storm(t, open) })
 	t.Run("damage", func(t *testing.T) { damage(t, open) })
 	t.Run("full-disk", func(t *testing.T) { fullDisk(t, open) })
 	t.Run("kill", func(t *testing.T) { kills(t, open) })

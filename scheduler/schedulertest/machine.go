@@ -405,7 +405,7 @@ func (p *player) operate(a act) {
 	if !ok {
 		return
 	}
-	if a.kind == "retry" && (p.m.accepted(j) || j.urgent || j.job.Action == "start") {
+	if a.kind == "retry" && (p.m.accepted(j) || p.m.busy(j.job.Queue) || j.urgent || j.job.Action == "start") {
 		return // whether those who went on wait for it again, and who overtakes it at the head, is nobody's promise
 	}
 	p.note("%s %s", a.kind, j.id)

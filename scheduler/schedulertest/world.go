@@ -143,6 +143,11 @@ func (m *world) retry(j *worldJob) {
 	m.settle()
 }
 
+// busy reports whether a job of the queue runs.
+func (m *world) busy(queue string) bool {
+	return slices.ContainsFunc(m.in(scheduler.Running), func(j *worldJob) bool { return j.job.Queue == queue })
+}
+
 // accepted reports whether somebody who has not ended has accepted the end of
 // the job.
 func (m *world) accepted(j *worldJob) bool {
