@@ -7,6 +7,11 @@
 // Whoever changes something says who and why in a trail (package trail), which
 // the client sends in headers and the handler puts into the context.
 //
+// One table of routes is the whole interface: the handler, the manual
+// (docs/api.md) and the OpenAPI document are made from it, and each route says
+// which role it needs (package token). A Client is a scheduler.Broker, so that
+// package scheduler/worker runs over it as it does inside the daemon.
+//
 // # Why
 //
 // The command line opens the cluster inside its own process and still speaks
