@@ -65,7 +65,9 @@ func benchPackages(b *testing.B, clients int) {
 	if err := srv.Close(); err != nil {
 		b.Error(err)
 	}
-	<-served
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		b.Error(err)
+	}
 	if err := s.Close(); err != nil {
 		b.Error(err)
 	}
