@@ -36,7 +36,12 @@ func (a *app) eachJob(cmd *cobra.Command, ids []string, how string, do jobDeed, 
 			}
 			touched = append(touched, list...)
 		}
-		if w != nil && len(touched) > 0 {
+		if w != nil && len(touched) > 0 && !a.daemon() {
+			a.say("no daemon works on what is tried again: start vagoth serve")
+			if err := a.printTouched(touched, "queued"); err != nil {
+				return err
+			}
+		} else if w != nil && len(touched) > 0 {
 			if err := w.end(ctx, client, touched); err != nil {
 				errs = append(errs, err)
 			}
@@ -105,10 +110,15 @@ func jobsRetryCmd(a *app) *cobra.Command {
 		Use: "retry JOB...", Short: "give jobs that are parked or did not succeed another round of attempts",
 		Long: `Give jobs that are parked, failed, cancelled or expired another round of attempts, at
 the head of their queues. --with-dependents does the same to those that ended because
-of them.`,
+of them. The command waits for them where a daemon works on them.`,
 		Args: args(1, -1, "jobs"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.eachJob(cmd, args, "", func(ctx context.Context, client *api.Client, id string) ([]scheduler.Status, error) {
+				// Without a daemon a command runs what it has submitted, and that
+				// these were not.
+				if w.yes && !a.daemon() {
+					return nil, errors.New("--wait waits for a daemon to try it again, and there is none here: start vagoth serve, or leave the flag out")
+				}
 				return client.RetryJob(ctx, id, o)
 			}, &w)
 		},
