@@ -48,6 +48,8 @@ func Actions() []Action {
 		{Name: "create", Type: Async, On: OnGuest, Help: "makes a guest: its disks, its definition, and starts it"},
 		{Name: "define", Type: Async, On: OnGuest, Addition: true, Help: "makes a guest known to the host without starting it"},
 		{Name: "undefine", Type: Async, On: OnGuest, Addition: true, Help: "makes the host forget a guest and keeps its disks"},
+		{Name: "provision", Type: Async, On: OnGuest, Addition: true, Help: "makes the disks of a guest that are not there yet"},
+		{Name: "deprovision", Type: Async, On: OnGuest, Addition: true, Help: "wipes the disks that were made for a guest, which stays known if it is"},
 		{Name: "delete", Type: Async, On: OnGuest, Help: "removes a guest and its disks"},
 		{Name: "start", Type: Async, On: OnGuest, Addition: true, Help: "starts a guest"},
 		{Name: "run", Type: Async, On: OnGuest, Help: "is done to a guest that runs, from time to time"},

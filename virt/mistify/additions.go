@@ -1,0 +1,25 @@
+package mistify
+
+// The requests that are additions, and what is promised of them:
+//
+//	POST /guests/{id}/define       the guest, its id as in the path. It is known from then on. One that is known already
+//	                               is given the new definition; its state stays. 202 with the job.
+//	POST /guests/{id}/provision    the guest, or no body for one that is known. One that is not known stays unknown: the
+//	                               agent forgets it when the job has ended. 202 with the job.
+//	POST /guests/{id}/deprovision  as provision
+//	POST /guests/{id}/undefine     the agent forgets the guest when the job has ended well; its disks stay. 202 with the job.
+//	POST /guests/{id}/resume       202 with the job
+//	GET  /v1/status                Status; with ?id=GUEST of one guest only, which is not listed if it is not there
+//
+// An action that is not configured is KindUnsupported. A create makes disks,
+// defines and starts, and a delete kills and wipes, as they always did: neither
+// can stand for a part of it.
+const (
+	PathStatus = "/v1/status"
+
+	ActionDefine      = "define"
+	ActionUndefine    = "undefine"
+	ActionProvision   = "provision"
+	ActionDeprovision = "deprovision"
+	ActionResume      = "resume"
+)
