@@ -195,6 +195,17 @@ func (s *Store) add(ctx context.Context, want Spec, fill func(*Token)) (t Token,
 	return t, err
 }
 
+// HasTokens reports whether there is a bearer token that lets somebody in now.
+func (s *Store) HasTokens() bool {
+	now := s.now()
+	for _, t := range s.current().bearers {
+		if !t.Expired(now) {
+			return true
+		}
+	}
+	return false
+}
+
 // List returns all, in the order in which they were made.
 func (s *Store) List() ([]Token, error) {
 	lines, _, err := read(s.path)

@@ -41,7 +41,7 @@ func (d *daemon) take(ctx context.Context) (restart []string, err error) {
 	if err := d.tokens.Reload(); err != nil {
 		return nil, fmt.Errorf("[serve] tokens: %w", err)
 	}
-	if err := checkListen(next.Daemon, d.hasBearers()); err != nil {
+	if err := checkListen(next.Daemon, d.tokens.HasTokens()); err != nil {
 		return nil, err
 	}
 	secure, err := readCertificates(next.Daemon)

@@ -137,8 +137,8 @@ func prepare(s *manager.Settings, o Options) (*daemon, error) {
 	if d.tokens, err = token.Open(string(s.Daemon.Tokens), token.Options{Log: d.log, Now: o.Now}); err != nil {
 		return nil, fmt.Errorf("[serve] tokens: %w", err)
 	}
-	d.certs.hasTokens = d.hasBearers
-	if err := checkListen(s.Daemon, d.hasBearers()); err != nil {
+	d.certs.hasTokens = d.tokens.HasTokens
+	if err := checkListen(s.Daemon, d.tokens.HasTokens()); err != nil {
 		return nil, err
 	}
 	tls, err := readCertificates(s.Daemon)
@@ -147,20 +147,6 @@ func prepare(s *manager.Settings, o Options) (*daemon, error) {
 	}
 	d.certs.now.Store(tls)
 	return d, nil
-}
-
-// hasBearers reports whether there is a token that a client could show.
-func (d *daemon) hasBearers() bool {
-	list, err := d.tokens.List()
-	if err != nil {
-		return true // known ones are kept until the file can be read again
-	}
-	for _, t := range list {
-		if t.Kind == token.Bearer && !t.Expired(d.o.Now()) {
-			return true
-		}
-	}
-	return false
 }
 
 // serve opens the cluster, serves it and closes it.
