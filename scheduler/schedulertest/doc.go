@@ -107,6 +107,8 @@
 //	what was pruned stays pruned                                    history-pruned
 //	the state machine, opened again at any moment                   machine-reopened
 //	a store is opened once, and the holder is named                 lock
+//	what many do at once to the same jobs can be opened again       storm
+//	many jobs, over many snapshots                                  many
 //	flipped bits and cut files are refused, or harmless             damage
 //	a full disk refuses and recovers                                full-disk
 //	500 kills: nothing acknowledged is lost, no half package, each  kill

@@ -99,8 +99,7 @@ func newPlayer(h *hands) *player {
 func (p *player) play(plan []act) string {
 	for _, a := range plan {
 		p.step(a)
-		p.m.at = time.Now()
-		p.settle()
+		p.elapse()
 		if p.problem == "" {
 			p.compare()
 		}
@@ -170,7 +169,6 @@ func (p *player) step(a act) {
 		d := []time.Duration{time.Second, 7 * time.Second, 11 * time.Second, 31 * time.Second, 5 * time.Minute}[a.n%5]
 		p.note("pass %s", d)
 		p.pass(d + time.Millisecond)
-		m.at = time.Now()
 	case "pause", "resume":
 		q := m.queue(worldQueues()[a.n%4])
 		q.paused = a.kind == "pause"
@@ -250,7 +248,6 @@ func (p *player) next(a act) {
 	case 2:
 		w.Queues = []string{"r-1"}
 	}
-	p.expire()
 	list, err := p.broker.Next(ctx(), w)
 	if err != nil {
 		p.fail("next: %v", err)
@@ -299,39 +296,30 @@ func (p *player) begins(j *worldJob, attempt int, st scheduler.Status) {
 	j.attempt, j.token, j.state = attempt, st.Token, scheduler.Running
 }
 
-// expire does what time does to the model: it ends leases, and jobs that nobody
-// began in time, one after the other.
-func (p *player) expire() {
+// elapse does to the model what time has done: it ends leases, backoffs and jobs
+// that nobody began in time, one after the other, and lets it follow what the
+// scheduler's own workers began meanwhile.
+func (p *player) elapse() {
+	m, end := p.m, time.Now()
 	for {
-		var next *worldJob
-		var when time.Time
-		for _, j := range p.m.in(scheduler.Running, scheduler.Waiting) {
-			at := j.job.Expires
-			if j.state == scheduler.Running {
-				at = j.until
-			}
-			switch {
-			case at.IsZero(), at.After(p.m.at), next != nil && !at.Before(when), j.state == scheduler.Running && !j.remote:
-			case j.state == scheduler.Waiting && p.status(j.id).State == scheduler.Running: // it began before
-			default:
-				next, when = j, at
-			}
+		j, when := m.nextEvent(end)
+		if j == nil {
+			break
 		}
-		switch {
-		case next == nil:
-			return
-		case next.state == scheduler.Running:
-			p.m.lost(next)
-		default:
-			p.m.end(next, scheduler.Expired)
+		switch m.at, m.since = when, when; {
+		case j.state == scheduler.Running:
+			m.lost(j)
+		case !j.job.Expires.IsZero() && !j.job.Expires.After(when):
+			m.end(j, scheduler.Expired)
 		}
+		p.follow()
 	}
+	m.at, m.since = end, end
+	p.follow()
 }
 
-// settle lets the model follow what the scheduler's own workers began, and what
-// expired.
-func (p *player) settle() {
-	p.expire()
+// follow lets the model begin what the scheduler's own workers began.
+func (p *player) follow() {
 	p.m.settle()
 	for again := true; again; {
 		again = false
@@ -339,19 +327,17 @@ func (p *player) settle() {
 			if j.remote {
 				continue
 			}
-			if st := p.status(j.id); st.State == scheduler.Running {
+			if st := p.status(j.id); st.State == scheduler.Running && st.Attempt > j.attempt && !st.StartedAt.After(p.m.at) {
 				p.begins(j, st.Attempt, st)
 				again = true
 				break
 			}
 		}
 	}
-	p.expire()
 }
 
 func (p *player) answer(kind string, l scheduler.Lease) {
 	j := p.m.job(l.Job)
-	p.expire()
 	held := j.state == scheduler.Running && j.token == l.Token
 	p.note("%s %s token %s (held %t)", kind, l.Job, l.Token, held)
 	var err error

@@ -15,6 +15,7 @@ import (
 // world is the model of a scheduler: lists, and loops over them.
 type world struct {
 	at     time.Time
+	since  time.Time // what happened until then was done
 	jobs   []*worldJob
 	queues map[string]*worldQueue
 	heads  int // how often a job was put at the head of its queue
@@ -134,6 +135,31 @@ func (m *world) lost(j *worldJob) {
 	default:
 		m.end(j, scheduler.Failed)
 	}
+}
+
+// nextEvent is the first thing that time does until then: the end of a lease or a
+// backoff, or the expiry of a job.
+func (m *world) nextEvent(end time.Time) (next *worldJob, when time.Time) {
+	see := func(j *worldJob, at time.Time) {
+		if at.Before(m.since) {
+			at = m.since // one that comes back from its worker when its time is over
+		}
+		if !at.After(end) && (next == nil || at.Before(when)) {
+			next, when = j, at
+		}
+	}
+	for _, j := range m.in(scheduler.Running, scheduler.Waiting) {
+		switch {
+		case j.state == scheduler.Running && j.remote:
+			see(j, j.until)
+		case j.state == scheduler.Waiting && !j.job.Expires.IsZero():
+			see(j, j.job.Expires)
+		}
+		if j.state == scheduler.Waiting && j.notBefore.After(m.since) {
+			see(j, j.notBefore)
+		}
+	}
+	return next, when
 }
 
 func (m *world) retry(j *worldJob) {
