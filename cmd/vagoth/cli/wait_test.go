@@ -236,7 +236,7 @@ func TestProgress(t *testing.T) {
 // TestWorst: one failure outweighs conflicts and what is not found.
 func TestWorst(t *testing.T) {
 	t.Parallel()
-	missing, conflict, failed := error(registry.ErrNotFound), error(registry.ErrConflict), errors.New("broken")
+	missing, conflict, failed := registry.ErrNotFound, registry.ErrConflict, errors.New("broken")
 	typed := usagef("typed wrongly")
 	for _, c := range []struct {
 		errs []error
