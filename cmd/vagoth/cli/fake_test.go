@@ -36,6 +36,12 @@ func newFake() *fakeDaemon {
 	return &fakeDaemon{jobs: map[string]scheduler.Status{}, refused: map[string]bool{}}
 }
 
+func (f *fakeDaemon) locked(fn func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fn()
+}
+
 func (f *fakeDaemon) set(id string, change func(*scheduler.Status)) {
 	st := f.jobs[id]
 	change(&st)

@@ -118,7 +118,7 @@ func TestAwaitThroughSilence(t *testing.T) {
 		f := newFake()
 		a, client, _ := bench(t, f)
 		j := f.add("j", scheduler.Running)
-		f.down = true
+		f.locked(func() { f.down = true })
 		time.AfterFunc(5*time.Second, func() {
 			f.mu.Lock()
 			defer f.mu.Unlock()
@@ -128,8 +128,8 @@ func TestAwaitThroughSilence(t *testing.T) {
 		if err := a.await(t.Context(), client, a.progress(1), []*awaited{j}, func(*awaited) {}); err != nil || j.failure() != nil {
 			t.Errorf("after the daemon came back: %v, %v", err, j.failure())
 		}
-		lost := f.add("lost", scheduler.Running)
-		f.down = true
+		var lost *awaited
+		f.locked(func() { lost, f.down = f.add("lost", scheduler.Running), true })
 		if err := a.await(t.Context(), client, a.progress(1), []*awaited{lost}, func(*awaited) {}); err != nil || lost.failure() == nil || !strings.Contains(lost.failure().Error(), "which may go on") {
 			t.Errorf("after it did not: %v, %v", err, lost.failure())
 		}
@@ -152,7 +152,7 @@ func TestGivenUp(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Fatalf("await: %v", err)
 		}
-		f.asked = nil
+		f.locked(func() { f.asked = nil }) // the request that was given up may still be under way
 		err = a.given(ctx, client, jobs)
 		if api.CodeOf(err).Exit != api.ExitFailed || !errors.Is(err, context.Canceled) {
 			t.Errorf("daemon %t: %v", daemon, err)
