@@ -201,3 +201,28 @@ func TestNothingBeforeItIsOnDisk(t *testing.T) {
 		})
 	})
 }
+
+// TestLateHeartbeat comes while the end of the lease is being written.
+func TestLateHeartbeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, r := recorded(testConfig(), scheduler.Deps{})
+		defer b.Close()
+		if _, err := b.Submit(t.Context(), scheduler.Package{Jobs: []scheduler.Job{{ID: "a", Queue: "r", Action: "far"}}}); err != nil {
+			t.Fatal(err)
+		}
+		list, err := b.Next(t.Context(), scheduler.Want{})
+		if err != nil || len(list) != 1 {
+			t.Fatal(list, err)
+		}
+		time.Sleep(2 * time.Second) // the hand-out is written
+		goOn := r.slow()
+		time.Sleep(time.Minute)
+		if _, err := b.Heartbeat(t.Context(), scheduler.Beat{Hold: list[0].Hold}); !errors.Is(err, scheduler.ErrStale) {
+			t.Errorf("a heartbeat after the lease: %v", err)
+		}
+		goOn()
+		if st, err := b.Status(t.Context(), "a"); err != nil || st.State != scheduler.Waiting || st.Lost != 1 {
+			t.Errorf("%+v, %v", st, err)
+		}
+	})
+}
