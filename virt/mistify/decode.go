@@ -159,3 +159,13 @@ func (v *checker) bounded(field string, most int, texts []string) {
 		}
 	}
 }
+
+// printable makes one line of a text that somebody sent.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "?"))
+}
