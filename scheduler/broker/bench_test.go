@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/scheduler"
 )
 
@@ -70,7 +71,7 @@ func benchOpen(b *testing.B) *Broker {
 }
 
 func benchJob(queue string) scheduler.Job {
-	return scheduler.Job{Queue: queue, Action: "far", Params: scheduler.MustParams(map[string]any{"size": 10, "name": "volume"})}
+	return scheduler.Job{Queue: queue, Action: "far", Params: registry.TrustedDocument(`{"name":"volume","size":10}`)}
 }
 
 // ways lets callers take jobs through submit, next and complete, one job at a
