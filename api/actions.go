@@ -34,9 +34,11 @@ func (s *server) submitAction(c *gin.Context) {
 		s.fail(c, err)
 		return
 	}
-	s.submit(c, scheduler.Package{Jobs: []scheduler.Job{{
-		Queue: n.ID(), Action: req.Action, Params: params, Timeout: req.Timeout, Key: req.Key,
-	}}}, wait)
+	j := scheduler.Job{Queue: n.ID(), Action: req.Action, Params: params, Timeout: req.Timeout, Key: req.Key, KeepQueued: req.KeepQueued}
+	if n.Type() == virt.TypeVM && slices.Contains(s.m.Types[virt.TypeVM].Verbs, req.Action) {
+		j.Limits = virt.LimitsFor(s.m.Parts(), req.Action, n)
+	}
+	s.submit(c, scheduler.Package{Jobs: []scheduler.Job{j}}, wait)
 }
 
 // paramsFor completes the parameters with what the node says: vm is the node,

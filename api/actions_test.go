@@ -27,6 +27,34 @@ func TestVersion(t *testing.T) {
 	}
 }
 
+// A job for a VM on a host takes the host's limit from the start; one that only
+// looks takes none, and one for a VM on no host has none to take.
+func TestHostLimit(t *testing.T) {
+	c := newCluster(t, opts{full: true})
+	c.host("h1")
+	c.vm("web1")
+	for _, step := range []struct {
+		req  JobRequest
+		want string
+	}{
+		{JobRequest{Action: virt.ActionStart, Params: doc(t, `{"host":"h1"}`)}, ""},
+		{JobRequest{Action: "fail", Params: doc(t, `{"how":"busy"}`)}, ""},
+		{JobRequest{Action: virt.ActionStart, KeepQueued: true, Params: doc(t, `{"host":"h1"}`)}, "host:h1"},
+	} {
+		c.fake().limits = nil
+		st := must[scheduler.Status](t)(c.Do(c.ctx, "web1", step.req))
+		if got := strings.Join(c.fake().limits, " "); got != step.want || st.KeepQueued != step.req.KeepQueued {
+			t.Errorf("%s: limits %q, want %q: %+v", step.req.Action, got, step.want, st)
+		}
+		if step.req.Action == virt.ActionStart {
+			it := must[Item](t)(c.Node(c.ctx, "web1"))
+			if it.Node.Parent() != "h1" {
+				t.Fatalf("it is on %q", it.Node.Parent())
+			}
+		}
+	}
+}
+
 func TestJobs(t *testing.T) {
 	c := newCluster(t, opts{})
 	c.host("h1")

@@ -2,43 +2,21 @@ package api
 
 import (
 	"fmt"
-	"net"
-	"net/http"
 
 	"github.com/gin-gonic/gin"
 
-	"github.com/vagoth/vagoth/api/token"
+	"github.com/vagoth/vagoth/auth"
 	"github.com/vagoth/vagoth/trail"
 )
 
-// Role says what somebody may do; see package token.
-type Role = token.Role
+// Role says what somebody may do; see package auth.
+type Role = auth.Role
 
-// Identity is who asks; see package token.
-type Identity = token.Identity
+// Identity is who asks; see package auth.
+type Identity = auth.Identity
 
-// Authenticator says who sends a request. A *token.Store is one. Every error
-// refuses the request with 401.
-type Authenticator interface {
-	Authenticate(r *http.Request) (Identity, error)
-}
-
-// Local lets everybody in who comes by a unix socket, whose file says who may,
-// as an administrator whose own word on who he is counts. All others are asked
-// by next; nil refuses them.
-func Local(next Authenticator) Authenticator { return local{next} }
-
-type local struct{ next Authenticator }
-
-func (l local) Authenticate(r *http.Request) (Identity, error) {
-	if addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && addr.Network() == "unix" {
-		return Identity{Role: token.Admin}, nil
-	}
-	if l.next == nil {
-		return Identity{}, fmt.Errorf("%w: requests over a network are not taken here", token.ErrRefused)
-	}
-	return l.next.Authenticate(r)
-}
+// Authenticator says who sends a request; see package auth.
+type Authenticator = auth.Authenticator
 
 // identityKey is where a request's identity is kept.
 const identityKey = "vagoth.identity"
@@ -49,7 +27,7 @@ func (s *server) identify(r route) gin.HandlerFunc {
 		if r.role == anybody {
 			return
 		}
-		id := Identity{Role: token.Admin}
+		id := Identity{Role: auth.Admin}
 		if s.o.Auth != nil {
 			var err error
 			if id, err = s.o.Auth.Authenticate(c.Request); err != nil {

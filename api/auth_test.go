@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vagoth/vagoth/api/token"
+	"github.com/vagoth/vagoth/auth"
 	"github.com/vagoth/vagoth/provisioner"
 	"github.com/vagoth/vagoth/registry"
 )
@@ -23,7 +23,7 @@ type byHeader struct{}
 func (byHeader) Authenticate(r *http.Request) (Identity, error) {
 	name, role, ok := strings.Cut(r.Header.Get("X-Who"), ":")
 	if !ok {
-		return Identity{}, token.ErrNoCredentials
+		return Identity{}, auth.ErrNoCredentials
 	}
 	return Identity{Name: name, Role: Role(role)}, nil
 }
@@ -35,27 +35,27 @@ func needed(method, path string) Role {
 	case path == "/healthz" || path == "/readyz":
 		return anybody
 	case strings.HasPrefix(path, "/v1/work/"):
-		return token.Worker
+		return auth.Worker
 	case path == "/v1/registry/import":
-		return token.Admin
+		return auth.Admin
 	case method == "GET", path == "/v1/nodes/:ref/decision":
-		return token.Reader
+		return auth.Reader
 	}
-	return token.Operator
+	return auth.Operator
 }
 
 // Every route, asked by every role: who may not is told so before anything is
 // looked at.
 func TestRolesOfRoutes(t *testing.T) {
 	c := newCluster(t, opts{full: true, api: Options{Auth: byHeader{}}})
-	allowed := map[Role]string{anybody: "worker reader operator admin", token.Worker: "worker admin", token.Reader: "reader operator admin", token.Operator: "operator admin", token.Admin: "admin"}
+	allowed := map[Role]string{anybody: "worker reader operator admin", auth.Worker: "worker admin", auth.Reader: "reader operator admin", auth.Operator: "operator admin", auth.Admin: "admin"}
 	before := c.revision()
 	for _, r := range (&server{}).routes() {
 		path := strings.NewReplacer(":ref", "none", ":id", "none", ":name", "none", ":key", "none").Replace(r.path)
 		if r.path == "/v1/events" {
 			path += "?cursor=none" // it would not end
 		}
-		for _, role := range []Role{"", "root", token.Worker, token.Reader, token.Operator, token.Admin} {
+		for _, role := range []Role{"", "root", auth.Worker, auth.Reader, auth.Operator, auth.Admin} {
 			for _, method := range []string{r.method, http.MethodHead} {
 				if method == http.MethodHead && r.method != http.MethodGet {
 					continue
@@ -141,15 +141,15 @@ func TestNobodyIsAnother(t *testing.T) {
 
 // Tokens let in over a network, the socket's file over a unix socket.
 func TestTokensOverSockets(t *testing.T) {
-	store, err := token.Open(filepath.Join(t.TempDir(), "tokens"), token.Options{})
+	store, err := auth.Open(filepath.Join(t.TempDir(), "tokens"), auth.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, secret, err := store.Create(t.Context(), token.Spec{Name: "ci", Role: token.Operator})
+	made, secret, err := store.Create(t.Context(), auth.Spec{Name: "ci", Role: auth.Operator})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newCluster(t, opts{api: Options{Auth: Local(store)}})
+	c := newCluster(t, opts{api: Options{Auth: auth.Local(store)}})
 	srv := httptest.NewServer(c.h)
 	defer srv.Close()
 	ctx, cancel := context.WithTimeout(c.ctx, 30*time.Second)
@@ -201,7 +201,7 @@ func TestTokensOverSockets(t *testing.T) {
 	if _, err := c.Version(ctx); CodeOf(err).Name != unauthenticated {
 		t.Errorf("in process: %v", err)
 	}
-	if _, err := Local(nil).Authenticate(httptest.NewRequestWithContext(ctx, "GET", "/", nil)); !errors.Is(err, token.ErrRefused) {
+	if _, err := auth.Local(nil).Authenticate(httptest.NewRequestWithContext(ctx, "GET", "/", nil)); !errors.Is(err, auth.ErrRefused) {
 		t.Error(err)
 	}
 }

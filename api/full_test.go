@@ -21,7 +21,8 @@ type full struct {
 	*schedsync.Scheduler
 
 	mu       sync.Mutex
-	calls    []asked // what it was asked to do, and by whom
+	calls    []asked  // what it was asked to do, and by whom
+	limits   []string // that submitted jobs named
 	modes    map[string]scheduler.QueueMode
 	packages []*pack
 	offered  []scheduler.Lease // what Next hands out
@@ -76,6 +77,12 @@ func (f *full) last() asked {
 func (f *full) Submit(ctx context.Context, p scheduler.Package) ([]scheduler.Status, error) {
 	if err := f.called(ctx, "submit %d", len(p.Jobs)); err != nil {
 		return nil, err
+	}
+	for i := range p.Jobs {
+		f.mu.Lock()
+		f.limits = append(f.limits, p.Jobs[i].Limits...)
+		f.mu.Unlock()
+		p.Jobs[i].Limits = nil // the one below shares nothing out
 	}
 	list, err := f.Scheduler.Submit(ctx, p)
 	for _, st := range list {

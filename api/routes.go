@@ -5,7 +5,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"github.com/vagoth/vagoth/api/token"
+	"github.com/vagoth/vagoth/auth"
 	"github.com/vagoth/vagoth/monitor"
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/scheduler"
@@ -34,10 +34,10 @@ const (
 // The roles, as the table writes them.
 const (
 	anybody  Role = "anybody" // without credentials too
-	reader        = token.Reader
-	operator      = token.Operator
-	admin         = token.Admin
-	worker        = token.Worker
+	reader        = auth.Reader
+	operator      = auth.Operator
+	admin         = auth.Admin
+	worker        = auth.Worker
 )
 
 // routes is the whole interface.

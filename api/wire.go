@@ -95,6 +95,8 @@ type JobRequest struct {
 	Params  registry.Document `json:"params,omitzero"` // beside vm, which is the node
 	Timeout scheduler.Span    `json:"timeout,omitzero"`
 	Key     string            `json:"key,omitempty"`
+
+	KeepQueued bool `json:"keep_queued,omitempty"` // an urgent action that supersedes nothing
 }
 
 // DecisionRequest asks where a VM would be placed now.

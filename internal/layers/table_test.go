@@ -31,6 +31,7 @@ var order = []row{
 
 	{name: "registry"},
 	{name: "registry/registrytest", class: suite},
+	{name: "auth"},
 	{name: "scheduler"},
 	{name: "scheduler/worker"},
 	{name: "scheduler/spin"},
@@ -65,7 +66,6 @@ var order = []row{
 	{name: "manager/config", onlyBy: []string{"manager", "manager/standard", "cmd/vagoth", "cmd/vagoth/cli"}},
 	{name: "manager"},
 	{name: "manager/standard", class: assembly},
-	{name: "api/token"},
 	{name: "api"},
 	{name: "cmd/vagoth/serve"},
 	{name: "cmd/vagoth/cli"},

@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/vagoth/vagoth/api/token"
+	"github.com/vagoth/vagoth/auth"
 	"github.com/vagoth/vagoth/manager/component"
 )
 
@@ -32,9 +32,9 @@ whether or not the daemon runs.`
 // tokenView is a token as it is printed.
 type tokenView struct {
 	ID      string     `json:"id"`
-	Kind    token.Kind `json:"kind"`
+	Kind    auth.Kind  `json:"kind"`
 	Name    string     `json:"name"`
-	Role    token.Role `json:"role"`
+	Role    auth.Role  `json:"role"`
 	Created time.Time  `json:"created"`
 	Expires *time.Time `json:"expires,omitempty"`
 	Expired bool       `json:"expired,omitempty"`
@@ -42,7 +42,7 @@ type tokenView struct {
 	Token   string     `json:"token,omitempty"` // when it is made, never again
 }
 
-func (a *app) viewToken(t token.Token) tokenView {
+func (a *app) viewToken(t auth.Token) tokenView {
 	v := tokenView{ID: t.ID, Kind: t.Kind, Name: t.Name, Role: t.Role, Created: t.Created, Expired: t.Expired(a.env.Now()), Last: t.Last}
 	if !t.Expires.IsZero() {
 		v.Expires = &t.Expires
@@ -51,7 +51,7 @@ func (a *app) viewToken(t token.Token) tokenView {
 }
 
 // tokens opens the file that the configuration names.
-func (a *app) tokens() (*token.Store, error) {
+func (a *app) tokens() (*auth.Store, error) {
 	if err := a.checkOutput(); err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func (a *app) tokens() (*token.Store, error) {
 	if err := os.MkdirAll(filepath.Dir(string(s.Daemon.Tokens)), 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make the directory of the tokens: %w", err)
 	}
-	return token.Open(string(s.Daemon.Tokens), token.Options{Log: a.log(), Now: a.env.Now})
+	return auth.Open(string(s.Daemon.Tokens), auth.Options{Log: a.log(), Now: a.env.Now})
 }
 
 func tokenCreateCmd(a *app) *cobra.Command {
@@ -83,11 +83,11 @@ common name, signed by [serve] client_ca.`,
 			if role == "" {
 				return usagef("say with --role what %s may do: reader, operator, admin or worker", args[0])
 			}
-			r, err := token.ParseRole(role)
+			r, err := auth.ParseRole(role)
 			if err != nil {
 				return usageError{err}
 			}
-			want := token.Spec{Name: args[0], Role: r}
+			want := auth.Spec{Name: args[0], Role: r}
 			if want.Expires, err = a.expiry(expires); err != nil {
 				return err
 			}
@@ -143,7 +143,7 @@ func (a *app) expiry(text string) (time.Time, error) {
 	return a.env.Now().Add(d), nil
 }
 
-func expiryText(t token.Token) string {
+func expiryText(t auth.Token) string {
 	if t.Expires.IsZero() {
 		return "never"
 	}

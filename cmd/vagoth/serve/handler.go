@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/vagoth/vagoth/api"
+	"github.com/vagoth/vagoth/auth"
 )
 
 // handler is the management interface of the open cluster. Whoever comes through
@@ -12,8 +13,9 @@ import (
 func (d *daemon) handler() http.Handler {
 	return api.Handler(d.m, api.Options{
 		Version: d.o.Version, Log: d.log, Now: d.o.Now,
-		Auth:        api.Local(d.tokens),
+		Auth:        auth.Local(d.tokens),
 		MaxRequests: d.settings.Daemon.MaxRequests,
 		Draining:    d.stopping,
+		Metrics:     d.metrics,
 	})
 }

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vagoth/vagoth/api/token"
+	"github.com/vagoth/vagoth/auth"
 )
 
 // authority signs certificates for a test.
@@ -124,9 +124,9 @@ func ask(t *testing.T, c *http.Client, url, secret string) int {
 	return answer.StatusCode
 }
 
-func tokens(t *testing.T, dir string) *token.Store {
+func tokens(t *testing.T, dir string) *auth.Store {
 	t.Helper()
-	store, err := token.Open(filepath.Join(dir, "tokens"), token.Options{})
+	store, err := auth.Open(filepath.Join(dir, "tokens"), auth.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func TestNetworkWithCertificates(t *testing.T) {
 	ca, foreign := newAuthority(t, dir, "ca.pem"), newAuthority(t, dir, "foreign.pem")
 	ca.serverFiles("vagoth")
 	store := tokens(t, dir)
-	if _, err := store.Allow(t.Context(), token.Spec{Name: "ops", Role: token.Reader}); err != nil {
+	if _, err := store.Allow(t.Context(), auth.Spec{Name: "ops", Role: auth.Reader}); err != nil {
 		t.Fatal(err)
 	}
 	address := freeAddress(t)
@@ -171,7 +171,7 @@ func TestNetworkWithCertificates(t *testing.T) {
 	want("a reader that creates", answer.StatusCode, http.StatusForbidden)
 
 	// From now on a token does too.
-	made, secret, err := store.Create(t.Context(), token.Spec{Name: "ci", Role: token.Reader})
+	made, secret, err := store.Create(t.Context(), auth.Spec{Name: "ci", Role: auth.Reader})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +206,7 @@ func TestNetworkWithCertificates(t *testing.T) {
 func TestNetworkWithTokens(t *testing.T) {
 	dir := tempDir(t)
 	store := tokens(t, dir)
-	_, secret, err := store.Create(t.Context(), token.Spec{Name: "ci", Role: token.Operator})
+	_, secret, err := store.Create(t.Context(), auth.Spec{Name: "ci", Role: auth.Operator})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +228,7 @@ func TestOpenListenersAreRefused(t *testing.T) {
 	ca.serverFiles("vagoth")
 	const pair = "tls_cert = cert.pem\ntls_key = key.pem\n"
 	write(t, filepath.Join(dir, "expired"), "")
-	if _, _, err := tokens(t, dir).Create(t.Context(), token.Spec{Name: "ci", Role: token.Reader}); err != nil {
+	if _, _, err := tokens(t, dir).Create(t.Context(), auth.Spec{Name: "ci", Role: auth.Reader}); err != nil {
 		t.Fatal(err)
 	}
 	for _, tc := range []struct{ name, text, says string }{

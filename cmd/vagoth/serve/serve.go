@@ -31,7 +31,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/vagoth/vagoth/api/token"
+	"github.com/vagoth/vagoth/api"
+	"github.com/vagoth/vagoth/auth"
 	"github.com/vagoth/vagoth/internal/lockfile"
 	"github.com/vagoth/vagoth/manager"
 )
@@ -81,10 +82,11 @@ type daemon struct {
 	log      *slog.Logger
 	level    *slog.LevelVar
 	settings *manager.Settings
-	tokens   *token.Store
+	tokens   *auth.Store
 	certs    certificates
 
 	m        *manager.Manager
+	metrics  *api.Metrics
 	socket   *socket
 	servers  []*server
 	failed   chan error    // of a server or of the manager's work
@@ -134,7 +136,7 @@ func prepare(s *manager.Settings, o Options) (*daemon, error) {
 		return nil, err
 	}
 	var err error
-	if d.tokens, err = token.Open(string(s.Daemon.Tokens), token.Options{Log: d.log, Now: o.Now}); err != nil {
+	if d.tokens, err = auth.Open(string(s.Daemon.Tokens), auth.Options{Log: d.log, Now: o.Now}); err != nil {
 		return nil, fmt.Errorf("[serve] tokens: %w", err)
 	}
 	d.certs.hasTokens = d.tokens.HasTokens
@@ -156,7 +158,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	if err != nil {
 		return unlessEnded(ctx, err)
 	}
-	d.m = m
+	d.m, d.metrics = m, api.NewMetrics(m)
 	if err := d.listen(ctx); err != nil {
 		return errors.Join(unlessEnded(ctx, err), d.closeListeners(), m.Close())
 	}
@@ -173,6 +175,11 @@ func (d *daemon) serve(ctx context.Context) error {
 	watch, endWatch := context.WithCancel(work)
 	defer endWatch()
 	d.running.Go(func() { d.watchdog(watch) })
+	d.running.Go(func() {
+		if err := d.metrics.Run(watch); err != nil {
+			d.fail(err)
+		}
+	})
 	d.announce()
 
 	err = d.until(ctx)

@@ -3,8 +3,10 @@ package serve_test
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -19,6 +21,7 @@ import (
 	"github.com/vagoth/vagoth/manager/standard"
 	"github.com/vagoth/vagoth/provisioner"
 	"github.com/vagoth/vagoth/registry"
+	"github.com/vagoth/vagoth/scheduler"
 	"github.com/vagoth/vagoth/virt"
 )
 
@@ -71,6 +74,33 @@ func TestMonitorRuns(t *testing.T) {
 	eventually(t, "the host is up", func() bool {
 		it, err := s.client.Node(t.Context(), "h1")
 		return err == nil && it.Node.State() == string(virt.Up)
+	})
+}
+
+// Jobs that ended are in the figures for Prometheus.
+func TestMetrics(t *testing.T) {
+	s := start(t, tempDir(t), small)
+	if _, err := s.client.Create(t.Context(), host(t, "h1")); err != nil {
+		t.Fatal(err)
+	}
+	list, err := s.client.Submit(t.Context(), scheduler.Package{Jobs: []scheduler.Job{{Queue: "q", Action: "vm_poll", Params: scheduler.MustParams(virt.Params{VM: "none"})}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, err := s.client.WaitJob(t.Context(), list[0].ID, 10*time.Second); err != nil || st.State != scheduler.Failed {
+		t.Fatalf("%+v, %v", st, err)
+	}
+	eventually(t, "the figures tell of a job that failed", func() bool {
+		resp, err := s.http.Get("http://vagoth/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %s, %v", resp.Status, text, err)
+		}
+		return strings.Contains(string(text), `action="vm_poll"`)
 	})
 }
 

@@ -1,8 +1,8 @@
-// Package token keeps who may ask a daemon over a network: bearer tokens, and
+// Package auth keeps who may ask a daemon over a network: bearer tokens, and
 // the client certificates that are let in, in one file that people can read.
 //
-//	store, err := token.Open("/var/lib/vagoth/tokens", token.Options{})
-//	made, secret, err := store.Create(ctx, token.Spec{Name: "ci", Role: token.Operator})
+//	store, err := auth.Open("/var/lib/vagoth/tokens", auth.Options{})
+//	made, secret, err := store.Create(ctx, auth.Spec{Name: "ci", Role: auth.Operator})
 //	identity, err := store.Authenticate(request)
 //
 // # The file
@@ -25,4 +25,4 @@
 // stands in this file and not in the certificate. So an authority that signs for
 // other purposes too cannot make administrators, and a certificate is revoked
 // like a token, without a list of revoked certificates.
-package token
+package auth
