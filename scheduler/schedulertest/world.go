@@ -175,8 +175,13 @@ func (m *world) busy(queue string) bool {
 }
 
 // accepted reports whether somebody who has not ended has accepted the end of
-// the job.
+// the job, or the job itself that of one that was brought back since.
 func (m *world) accepted(j *worldJob) bool {
+	for _, d := range j.job.After {
+		if j.met[d.ID] && !m.job(d.ID).state.Ended() {
+			return true
+		}
+	}
 	return slices.ContainsFunc(m.jobs, func(o *worldJob) bool { return o.met[j.id] && !o.state.Ended() })
 }
 
