@@ -15,7 +15,7 @@ import (
 const (
 	MetaNode    = "vagoth.node"    // the ID of its node
 	MetaTenant  = "vagoth.tenant"  // whose it is
-	MetaDefined = "vagoth.defined" // Digest of what it is defined as
+	MetaDefined = "vagoth.defined" // Digest of what it was defined as, written when that was done
 )
 
 // GuestFrom writes a VM of a cluster as the wire has it. All of its definition
@@ -26,14 +26,10 @@ func GuestFrom(v virt.Guest) (*Guest, error) {
 	if d.CPU < 0 || d.Memory < 0 {
 		return nil, fmt.Errorf("%w guest %.64q: it has %d CPUs and %d MB", virt.ErrInvalid, v.ID, d.CPU, d.Memory)
 	}
-	digest, err := Digest(v)
-	if err != nil {
-		return nil, err
-	}
 	g := &Guest{
 		ID: v.UUID, Name: v.Name, Type: d.Type, Image: d.Image, Memory: uint(d.Memory), CPU: uint(d.CPU),
 		Boot: d.Boot, CDROM: d.CDROM, Console: d.Console,
-		Metadata: map[string]string{MetaNode: v.ID, MetaDefined: digest},
+		Metadata: map[string]string{MetaNode: v.ID},
 	}
 	if v.Tenant != "" {
 		g.Metadata[MetaTenant] = v.Tenant

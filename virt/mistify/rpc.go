@@ -60,6 +60,9 @@ type RPCOptions struct {
 	// Stall bounds how long a stream waits for its beginning and for its next
 	// byte. 30 seconds if 0.
 	Stall time.Duration
+	// Dial connects to a sub-agent inside this process; the endpoint has neither
+	// port nor socket then.
+	Dial func(ctx context.Context) (net.Conn, error)
 }
 
 // RPC calls the methods of one sub-agent. It is safe for concurrent use and
@@ -80,7 +83,7 @@ type RPC struct {
 
 // NewRPC returns a client of the sub-agent at e. Nothing is dialled yet.
 func NewRPC(e Endpoint, o RPCOptions) (*RPC, error) {
-	if err := e.check(); err != nil {
+	if err := e.check(); err != nil && (o.Dial == nil || e.Port != 0 || e.Socket != "") {
 		return nil, err
 	}
 	if o.MaxPending < 0 || o.MaxPending > 10_000 {
@@ -105,12 +108,15 @@ func NewRPC(e Endpoint, o RPCOptions) (*RPC, error) {
 	c.places = make(chan struct{}, o.MaxPending)
 	c.url = "http://127.0.0.1:" + strconv.Itoa(e.Port) + c.path
 	network, address := "tcp", e.String()
-	if e.Socket != "" {
+	if e.Socket != "" || o.Dial != nil {
 		c.url, network, address = "http://127.0.0.1"+c.path, "unix", e.Socket
 	}
 	dialer := &net.Dialer{}
 	c.transport = &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			if o.Dial != nil {
+				return o.Dial(ctx)
+			}
 			return dialer.DialContext(ctx, network, address)
 		},
 		DisableCompression:     true,
