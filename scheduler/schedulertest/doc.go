@@ -73,6 +73,7 @@
 //	an unknown limit is refused                                     limit/unknown
 //	however an attempt ends, its slots are free                     limit/given-back
 //	several are taken together, and hold up no other queue          limit/together, limit/no-hold-up
+//	a slot that its first does not want any more goes to the next   limit/not-wanted
 //	a limit's rate is kept                                          limit/rate
 //	limits taken later never deadlock and cost no time              limit/take, limit/swap, limit/take-ends
 //	limits tell who holds them                                      limit/shown

@@ -19,6 +19,7 @@ func limitsOf() []hand {
 		{"limit/given-back", limitGivenBack},
 		{"limit/together", limitTogether},
 		{"limit/no-hold-up", limitNoHoldUp},
+		{"limit/not-wanted", limitNotWanted},
 		{"limit/rate", limitRate},
 		{"limit/take", limitTake},
 		{"limit/swap", limitSwap},
@@ -174,6 +175,48 @@ func limitNoHoldUp(h *hands) {
 	h.finish(a, "")
 	h.finish(h.get("b"), "")
 	h.finish(h.get("b2"), "")
+}
+
+// limitNotWanted: who waited longest for a slot may not want it any more when it is
+// free. Then the next gets it.
+func limitNotWanted(h *hands) {
+	for i, c := range []struct {
+		what string
+		lose func(first string)
+	}{
+		{"another job is before it", func(string) {}},
+		{"its queue is paused", func(first string) { h.mode("q-"+first, scheduler.Paused) }},
+		{"it was cancelled", func(first string) {
+			if err := h.op.Cancel(ctx(), first, ""); err != nil {
+				h.t.Fatal(err)
+			}
+		}},
+		{"it expires at that moment", func(string) { h.pass(10 * time.Second) }},
+	} {
+		holds, before, first, second := fmt.Sprint("holds", i), fmt.Sprint("before", i), fmt.Sprint("first", i), fmt.Sprint("second", i)
+		h.submit(limited(job(holds, "r-"+holds, "far"), "one"))
+		l := h.get(holds)
+		if i == 0 {
+			h.submit(after(job(before, "q-"+first, "gate"), holds)) // it is ready when the slot is free
+		}
+		j := limited(job(first, "q-"+first, "gate"), "one")
+		if i == 3 {
+			j.Expires = time.Now().Add(10 * time.Second)
+		}
+		h.submit(j)
+		h.submit(limited(job(second, "q-"+second, "gate"), "one"))
+		c.lose(first)
+		h.want(second + "=waiting")
+		h.finish(l, "")
+		if st := h.status(second); st.State != scheduler.Running {
+			h.t.Errorf("%s: the slot is free and %s is %s (%s)", c.what, second, st.State, st.Waiting)
+		}
+		h.open(second, nil)
+		if i == 0 {
+			h.open(before, nil)
+			h.open(first, nil)
+		}
+	}
 }
 
 // limitRate counts hand-outs of a limit with a rate.
