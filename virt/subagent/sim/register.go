@@ -1,0 +1,130 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/vagoth/vagoth/virt/mistify"
+)
+
+// Service is the first word of the methods' names.
+const Service = "Sim"
+
+// DownloadPath is where downloads are asked for as Mistify does it.
+const DownloadPath = "/snapshots/download"
+
+// method is one action with what answers it.
+type method struct {
+	action   string // as in mistify.Actions
+	name     string // after Service and a dot
+	again    bool   // it may be done twice: what is done already stays done
+	register func(s *mistify.Server, name string)
+}
+
+// methods lists everything in the order of mistify.Actions.
+func (a *Agent) methods() (list []method) {
+	for _, c := range []struct {
+		container bool
+		prefix    string
+	}{{false, ""}, {true, "container"}} {
+		add := func(base string, again bool, register func(s *mistify.Server, name string)) {
+			action, name := base, strings.ToUpper(base[:1])+base[1:]
+			if c.container {
+				action, name = c.prefix+name, "Container"+name
+			}
+			list = append(list, method{action: action, name: name, again: again, register: register})
+		}
+		guest := func(base string, again bool, do func(context.Context, *mistify.GuestRequest) (*mistify.GuestResponse, error)) {
+			add(base, again, func(s *mistify.Server, name string) { mistify.Register(s, name, do) })
+		}
+		guest("create", true, a.Create)
+		guest("define", true, a.Define)
+		guest("undefine", true, a.Undefine)
+		guest("provision", true, a.Provision)
+		guest("deprovision", true, a.Deprovision)
+		guest("delete", true, a.Delete)
+		guest("start", true, a.Start)
+		guest("run", true, a.Run)
+		guest("reboot", false, a.Reboot)
+		guest("restart", false, a.Restart)
+		guest("poweroff", true, a.Poweroff)
+		guest("shutdown", true, a.Shutdown)
+		guest("suspend", true, a.Suspend)
+		guest("resume", true, a.Resume)
+		images := a.Images(c.container)
+		image := func(base string, do func(context.Context, *mistify.ImageRequest) (*mistify.ImageResponse, error)) {
+			add(base, true, func(s *mistify.Server, name string) { mistify.Register(s, name, do) })
+		}
+		image("listImages", images.List)
+		image("getImage", images.Get)
+		image("fetchImage", images.Fetch)
+		image("deleteImage", images.Delete)
+	}
+	metrics := func(action, name string, do func(context.Context, *mistify.GuestMetricsRequest) (*mistify.GuestMetricsResponse, error)) {
+		list = append(list, method{action, name, true, func(s *mistify.Server, name string) { mistify.Register(s, name, do) }})
+	}
+	snapshot := func(action, name string, again bool, do func(context.Context, *mistify.SnapshotRequest) (*mistify.SnapshotResponse, error)) {
+		list = append(list, method{action, name, again, func(s *mistify.Server, name string) { mistify.Register(s, name, do) }})
+	}
+	list = append(list, method{"status", "Status", true, func(s *mistify.Server, name string) { mistify.Register(s, name, a.Status) }})
+	metrics("cpuMetrics", "CpuMetrics", a.CPUMetrics)
+	metrics("diskMetrics", "DiskMetrics", a.DiskMetrics)
+	metrics("nicMetrics", "NicMetrics", a.NICMetrics)
+	snapshot("listSnapshots", "ListSnapshots", true, a.ListSnapshots)
+	snapshot("getSnapshot", "GetSnapshot", true, a.GetSnapshot)
+	snapshot("createSnapshot", "CreateSnapshot", false, a.CreateSnapshot)
+	snapshot("deleteSnapshot", "DeleteSnapshot", false, a.DeleteSnapshot)
+	snapshot("rollbackSnapshot", "RollbackSnapshot", true, a.RollbackSnapshot)
+	return append(list, method{"downloadSnapshot", "DownloadSnapshot", true, func(s *mistify.Server, name string) {
+		mistify.RegisterStream(s, name, DownloadPath, a.download)
+	}})
+}
+
+func (a *Agent) download(ctx context.Context, r *mistify.SnapshotRequest) (*mistify.Download, error) {
+	content, length, err := a.DownloadSnapshot(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return &mistify.Download{ReadCloser: io.NopCloser(content), ContentType: "application/octet-stream", Length: length}, nil
+}
+
+// Register makes a server answer every method.
+func (a *Agent) Register(s *mistify.Server) {
+	for _, m := range a.methods() {
+		m.register(s, Service+"."+m.name)
+	}
+}
+
+// Stage is what an agent's config says of one action.
+type Stage struct {
+	Action     string
+	Method     string
+	Idempotent bool
+}
+
+// Stages are what an agent's config needs for all that the sub-agent does: one
+// stage for each action.
+func Stages() []Stage {
+	var list []Stage
+	for _, m := range (&Agent{}).methods() {
+		list = append(list, Stage{Action: m.action, Method: Service + "." + m.name, Idempotent: m.again})
+	}
+	return list
+}
+
+// WriteConfig writes the sections of an agent's ini file that send every action
+// to the service of that name.
+func WriteConfig(w io.Writer, service string) error {
+	var b strings.Builder
+	for _, s := range Stages() {
+		more := ""
+		if s.Idempotent {
+			more = " idempotent"
+		}
+		fmt.Fprintf(&b, "[agent.action.%s]\nstages = %s %s%s\n", s.Action, service, s.Method, more)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
