@@ -149,7 +149,7 @@ func (c *Client) DownloadSnapshot(ctx context.Context, s SnapshotID) (*Download,
 	if err := hasName(s); err != nil {
 		return nil, err
 	}
-	resp, err := c.open(ctx, http.MethodGet, snapshots(s, "download"), nil)
+	resp, err := c.open(ctx, http.MethodGet, snapshots(s, "download"), nil) //nolint:bodyclose // it is the download, closed by its reader
 	if err != nil {
 		return nil, err
 	}

@@ -59,7 +59,7 @@ func jsonError(data []byte, err error) error {
 		}
 		return fmt.Errorf("%w JSON: %.100s cannot be a %s, at byte %d", virt.ErrInvalid, where, kind.Value, kind.Offset)
 	case errors.As(err, &syntax):
-		return fmt.Errorf("%w JSON: %s, at byte %d", virt.ErrInvalid, syntax, syntax.Offset)
+		return fmt.Errorf("%w JSON: %w, at byte %d", virt.ErrInvalid, syntax, syntax.Offset)
 	case len(bytes.TrimSpace(data)) == 0:
 		return fmt.Errorf("%w JSON: there is nothing", virt.ErrInvalid)
 	case errors.Is(err, io.ErrUnexpectedEOF):

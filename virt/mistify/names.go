@@ -34,11 +34,11 @@ func badUUID(id string) error {
 
 // ParseJobID checks a job's id, which is a UUID too.
 func ParseJobID(id string) (string, error) {
-	id, err := ParseGuestID(id)
-	if e, ok := err.(*NameError); ok { //nolint:errorlint // it is ours, one line above
-		e.What = "job's id"
+	lower, err := ParseGuestID(id)
+	if err != nil {
+		return "", &NameError{What: "job's id", Given: id, Want: "a UUID, as the header " + HeaderJob + " gives it"}
 	}
-	return id, err
+	return lower, nil
 }
 
 // CheckDiskID checks the id of a guest's disk, such as 0 or vda.

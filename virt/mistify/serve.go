@@ -81,7 +81,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		s.o.Log.Warn("calls under way were cut off", "after", s.o.Grace)
 		_ = server.Close()
 	}
-	<-ended
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("cannot serve on %s: %w", ln.Addr(), err)
+	}
 	return nil
 }
 

@@ -43,7 +43,7 @@ func (c *RPC) Stream(ctx context.Context, method string, request any) (*Download
 	ctx, cancel := context.WithCancelCause(ctx)
 	s := &stream{rpc: c, method: method, ctx: ctx, cancel: cancel}
 	s.timer = time.AfterFunc(c.stall, func() { cancel(errStalled) })
-	resp, err := c.post(ctx, method, body)
+	resp, err := c.post(ctx, method, body) //nolint:bodyclose // the stream closes it
 	s.timer.Stop()
 	if err != nil {
 		s.end()
@@ -69,7 +69,7 @@ func (c *RPC) Stream(ctx context.Context, method string, request any) (*Download
 type stream struct {
 	rpc    *RPC
 	method string
-	ctx    context.Context //nolint:containedctx // it is the stream's own, ended by Close
+	ctx    context.Context // its own, ended by Close
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
 	body   io.ReadCloser

@@ -137,7 +137,10 @@ func TestStreamGivenUp(t *testing.T) {
 				t.Error(err)
 			}
 			select {
-			case <-ended:
+			case err := <-ended:
+				if err == nil {
+					t.Error("the sub-agent ended by itself")
+				}
 			case <-time.After(10 * time.Second):
 				t.Error("the sub-agent goes on")
 			}
