@@ -1,0 +1,79 @@
+package remote
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+
+	"github.com/vagoth/vagoth/virt"
+	"github.com/vagoth/vagoth/virt/mistify"
+)
+
+// Error is a call that did not succeed. It is the error of package virt that
+// fits, if one does.
+type Error struct {
+	What    string // was to be done, such as "start web1"
+	Address string // of the agent
+	Kind    error  // of package virt, or nil
+	Err     error
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("cannot %s by %s: %v", e.What, e.Address, e.Err) }
+
+// Unwrap gives the kind, and the cause where it has no other kind: what an
+// answer is taken for is decided once, here.
+func (e *Error) Unwrap() error { return e.Kind }
+
+// LostJobError is a job whose end nobody knows.
+type LostJobError struct {
+	Job string
+	Err error
+}
+
+func (e *LostJobError) Error() string {
+	return fmt.Sprintf("the agent does not tell what became of its job %s: %v", e.Job, e.Err)
+}
+
+// as makes an error of the agent one of ours. where says what was asked: of a
+// host's listing, an answer that is an error is no silence.
+func as(err error, listing bool) (kind error) {
+	var lost *LostJobError
+	var answered *mistify.Error
+	switch {
+	case errors.As(err, &lost):
+		return virt.ErrUnreachable
+	case errors.Is(err, mistify.ErrFenced):
+		return virt.ErrConflict
+	}
+	for _, k := range []error{virt.ErrNotFound, virt.ErrBusy, virt.ErrConflict, virt.ErrInvalid, virt.ErrUnsupported} {
+		if errors.Is(err, k) {
+			return k
+		}
+	}
+	if errors.As(err, &answered) {
+		silent := errors.Is(err, virt.ErrUnreachable) || mistify.KindOf(err) == mistify.KindTimeout || errors.Is(err, mistify.ErrTooMany)
+		if silent && !listing {
+			return virt.ErrUnreachable
+		}
+		return nil
+	}
+	if errors.Is(err, virt.ErrUnreachable) || mistify.KindOf(err) == mistify.KindTimeout {
+		return virt.ErrUnreachable
+	}
+	return nil
+}
+
+// clean makes a host's text fit to be shown: printable, on one line, bounded.
+func clean(s string, most int) string {
+	if len(s) > most {
+		s = s[:most]
+	}
+	s = strings.ToValidUTF8(s, "?")
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,155 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+
+	"github.com/vagoth/vagoth/trail"
+	"github.com/vagoth/vagoth/virt"
+	"github.com/vagoth/vagoth/virt/mistify"
+)
+
+// Define makes a guest known to a host. One that is there and was defined that
+// way already stays as it is; one that runs is not defined anew (ErrBusy).
+func (d *Driver) Define(ctx context.Context, h virt.Host, g virt.Guest) error {
+	w, err := wire(g)
+	if err != nil {
+		return err
+	}
+	digest, err := mistify.Digest(g)
+	if err != nil {
+		return err
+	}
+	return d.about(ctx, h, g, "define", func(ctx context.Context, t *task) error {
+		old, err := t.known(ctx)
+		switch {
+		case errors.Is(err, virt.ErrNotFound):
+		case err != nil:
+			return err
+		default:
+			if node := old.Metadata[mistify.MetaNode]; node != "" && node != g.ID {
+				return fmt.Errorf("%w: the guest with UUID %s belongs to the node %.128q", virt.ErrConflict, g.UUID, node)
+			}
+			done, err := t.same(ctx, old, digest)
+			if done || err != nil {
+				return err
+			}
+			keep := maps.Clone(old.Metadata)
+			delete(keep, mistify.MetaDefined)
+			delete(keep, mistify.MetaTenant)
+			maps.Copy(keep, w.Metadata)
+			w.Metadata = keep
+		}
+		err = t.job(ctx, func(ctx context.Context) (string, error) {
+			_, job, err := t.c.DefineGuest(ctx, *w)
+			return job, err
+		})
+		if err != nil {
+			return err
+		}
+		asking, cancel := t.quick(ctx)
+		defer cancel()
+		// Without the note the next Define is done again, and changes nothing.
+		if _, err := t.c.PatchGuestMetadata(asking, g.UUID, mistify.MetadataPatch{mistify.MetaDefined: &digest}); err != nil {
+			t.log.WarnContext(ctx, "what a guest is defined as could not be noted on its agent", "node", g.ID, "error", err, "trail", trail.From(ctx))
+		}
+		return nil
+	})
+}
+
+// known is the guest as the agent remembers it.
+func (t *task) known(ctx context.Context) (mistify.Guest, error) {
+	asking, cancel := t.quick(ctx)
+	defer cancel()
+	old, err := t.c.Guest(asking, t.g.UUID)
+	if err == nil && old.ID != t.g.UUID {
+		err = fmt.Errorf("%w: the agent answered with another guest than %s", virt.ErrUnreachable, t.g.UUID)
+	}
+	return old, err
+}
+
+// same reports whether a guest is on the host as it is to be defined. What the
+// agent remembers is not enough: the host may have lost it.
+func (t *task) same(ctx context.Context, old mistify.Guest, digest string) (bool, error) {
+	if old.Metadata[mistify.MetaDefined] != digest {
+		return false, nil
+	}
+	_, err := t.look(ctx, t.c, t.g)
+	if errors.Is(err, virt.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Undefine makes a host forget a guest that does not run. Its disks stay: an
+// agent that cannot do that is not asked for anything else.
+func (d *Driver) Undefine(ctx context.Context, h virt.Host, g virt.Guest) error {
+	return d.about(ctx, h, g, "undefine", func(ctx context.Context, t *task) error {
+		return t.act(ctx, mistify.ActionUndefine)
+	})
+}
+
+// Provision makes the disks that are not there yet.
+func (d *Driver) Provision(ctx context.Context, h virt.Host, g virt.Guest) error {
+	w, err := wire(g)
+	if err != nil {
+		return err
+	}
+	return d.about(ctx, h, g, "make the disks of", func(ctx context.Context, t *task) error {
+		return t.job(ctx, func(ctx context.Context) (string, error) { return t.c.ProvisionGuest(ctx, *w) })
+	})
+}
+
+// Deprovision wipes the disks that Provision made. It refuses a guest that runs,
+// and does so before the agent is asked for anything.
+func (d *Driver) Deprovision(ctx context.Context, h virt.Host, g virt.Guest) error {
+	w, err := wire(g)
+	if err != nil {
+		return err
+	}
+	return d.about(ctx, h, g, "wipe the disks of", func(ctx context.Context, t *task) error {
+		info, err := t.look(ctx, t.c, g)
+		switch {
+		case errors.Is(err, virt.ErrNotFound):
+		case err != nil:
+			return err
+		case info.State != virt.Stopped && info.State != virt.Crashed:
+			return fmt.Errorf("%w: it is %s: stop it first", virt.ErrBusy, info.State)
+		}
+		return t.job(ctx, func(ctx context.Context) (string, error) { return t.c.DeprovisionGuest(ctx, *w) })
+	})
+}
+
+// Power starts or stops a guest.
+func (d *Driver) Power(ctx context.Context, h virt.Host, g virt.Guest, op virt.PowerOp) error {
+	off := []virt.State{virt.Stopped, virt.Crashed}
+	do, ok := map[virt.PowerOp]struct {
+		action string
+		wanted []virt.State
+	}{
+		virt.PowerStart: {"start", []virt.State{virt.Running}}, virt.PowerStop: {"poweroff", off},
+		virt.PowerShutdown: {"shutdown", off}, virt.PowerReboot: {"reboot", nil},
+	}[op]
+	if !ok {
+		return fmt.Errorf("%w: there is no power operation %.32q: use start, stop, shutdown or reboot", virt.ErrInvalid, op)
+	}
+	return d.about(ctx, h, g, string(op), func(ctx context.Context, t *task) error {
+		return t.unless(ctx, t.act(ctx, do.action), do.wanted...)
+	})
+}
+
+// Suspend holds a guest.
+func (d *Driver) Suspend(ctx context.Context, h virt.Host, g virt.Guest) error {
+	return d.about(ctx, h, g, "suspend", func(ctx context.Context, t *task) error {
+		return t.unless(ctx, t.act(ctx, "suspend"), virt.Paused)
+	})
+}
+
+// Resume lets a guest go on.
+func (d *Driver) Resume(ctx context.Context, h virt.Host, g virt.Guest) error {
+	return d.about(ctx, h, g, "resume", func(ctx context.Context, t *task) error {
+		return t.unless(ctx, t.act(ctx, mistify.ActionResume), virt.Running)
+	})
+}
