@@ -34,6 +34,7 @@ import (
 	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/action"
 	"github.com/vagoth/vagoth/virt/libvirt"
+	"github.com/vagoth/vagoth/virt/remote"
 	"github.com/vagoth/vagoth/virt/sim"
 )
 
@@ -45,7 +46,7 @@ func Menu() manager.Menu {
 		Provisioner: map[string]component.Kind[provisioner.Deps, provisioner.Provisioner]{"basic": basic.Kind(), "template": template.Kind()},
 		Allocator:   map[string]component.Kind[allocator.Deps, allocator.Allocator]{"fixed": fixed.Kind(), "score": score.Kind()},
 		Monitor:     map[string]component.Kind[monitor.Deps, monitor.Monitor]{"poll": poll.Kind()},
-		Drivers:     map[string]component.Kind[virt.DriverDeps, virt.Driver]{"sim": sim.Kind(), "libvirt": libvirt.Kind()},
+		Drivers:     map[string]component.Kind[virt.DriverDeps, virt.Driver]{"sim": sim.Kind(), "libvirt": libvirt.Kind(), "remote": remote.Kind()},
 
 		Classes: map[string]provisioner.Class{"vm": virt.VMClass(), "hypervisor": virt.HypervisorClass(), "any": provisioner.AnyClass()},
 		Types:   map[string]string{virt.TypeVM: "vm", virt.TypeHypervisor: "hypervisor"},
