@@ -73,6 +73,10 @@ func (t *task) missing(ctx context.Context, refusal error) error {
 	if err != nil {
 		return err
 	}
+	var failed *mistify.JobFailure
+	if errors.As(refusal, &failed) {
+		return fmt.Errorf("%w: guest %s is on the host, and something of it is not: %w", virt.ErrConflict, t.g.UUID, unmarked{refusal})
+	}
 	return fmt.Errorf("%w: guest %s is on the host, but its agent did not make it: `vagoth define` it first (%w)", virt.ErrConflict, t.g.UUID, unmarked{refusal})
 }
 
@@ -82,12 +86,9 @@ type unmarked struct{ error }
 // unless drops a refusal that says only that the guest is in the state that was
 // wanted.
 func (t *task) unless(ctx context.Context, err error, wanted ...virt.State) error {
-	switch as(err, false) {
-	case virt.ErrNotFound, virt.ErrUnreachable, virt.ErrUnsupported:
+	kind := as(err, false)
+	if err == nil || errors.Is(kind, virt.ErrNotFound) || errors.Is(kind, virt.ErrUnreachable) || errors.Is(kind, virt.ErrUnsupported) {
 		return err
-	}
-	if err == nil {
-		return nil
 	}
 	info, problem := t.look(ctx, t.c, t.g)
 	if problem != nil {
