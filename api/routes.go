@@ -90,6 +90,8 @@ func (s *server) nodeRoutes() []route {
 
 func (s *server) jobRoutes() []route {
 	return []route{
+		{method: "GET", path: "/v1/actions", do: s.listActions, out: []ActionInfo{}, role: reader,
+			help: "what jobs can do, and the parameters that each action takes"},
 		{method: "POST", path: "/v1/jobs", do: s.submitPackage, in: scheduler.Package{}, out: []scheduler.Status{}, query: []string{"wait"}, role: operator,
 			help: "queue a package of jobs, all of them or none; the trail stands in the headers; wait as with a node's jobs, for all of them"},
 		{method: "GET", path: "/v1/jobs", do: s.listJobs, out: []scheduler.Status{}, query: []string{"queue", "action", "package", "state", "since", "after", "limit"}, role: reader,

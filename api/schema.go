@@ -24,6 +24,10 @@ func words() map[reflect.Type][]string {
 			string(scheduler.Waiting), string(scheduler.Running), string(scheduler.Parked), string(scheduler.Succeeded),
 			string(scheduler.Failed), string(scheduler.Cancelled), string(scheduler.Expired),
 		},
+		reflect.TypeFor[scheduler.ParamType](): {
+			string(scheduler.String), string(scheduler.Integer), string(scheduler.Number), string(scheduler.Boolean),
+			string(scheduler.Object), string(scheduler.Array), string(scheduler.Duration),
+		},
 		reflect.TypeFor[scheduler.QueueMode]():    {string(scheduler.Open), string(scheduler.Paused), string(scheduler.Draining)},
 		reflect.TypeFor[scheduler.PackageState](): {string(scheduler.Building), string(scheduler.Queued), string(scheduler.Ended)},
 		reflect.TypeFor[registry.ChangeKind]():    {string(registry.Created), string(registry.Updated), string(registry.Deleted)},

@@ -102,6 +102,18 @@ func Open(ctx context.Context, s *Settings, o Options) (*Manager, error) {
 	return m, nil
 }
 
+// OpenRegistry opens the registry alone, for those who only look at nodes. The
+// Manager has its Settings and Types and none of the other components, so that
+// nothing of theirs is made or waited for.
+func OpenRegistry(ctx context.Context, s *Settings, o Options) (*Manager, error) {
+	o = o.withDefaults()
+	m := &Manager{Settings: s, Types: maps.Clone(s.types), Drivers: map[string]virt.Driver{}, log: o.Log, now: o.Now}
+	if err := m.openRegistry(ctx, o); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	return m, nil
+}
+
 // openParts is Open without the monitor.
 func openParts(ctx context.Context, s *Settings, o Options) (*Manager, error) {
 	m := &Manager{Settings: s, Types: maps.Clone(s.types), Drivers: map[string]virt.Driver{}, log: o.Log, now: o.Now}
@@ -114,14 +126,9 @@ func openParts(ctx context.Context, s *Settings, o Options) (*Manager, error) {
 // open goes down the layers: each component finds open what it needs.
 func (m *Manager) open(ctx context.Context, o Options) (err error) {
 	s := m.Settings
-	if err := os.MkdirAll(s.Data, 0o700); err != nil {
-		return fmt.Errorf("cannot make the data directory: %w", err)
+	if err := m.openRegistry(ctx, o); err != nil {
+		return err
 	}
-	if m.Registry, err = s.registry.Open(ctx, registry.Deps{Data: s.Data, Log: o.Log, Now: o.Now, LockWait: o.LockWait}); err != nil {
-		return fmt.Errorf("cannot open registry %s: %w", s.registry.Kind, err)
-	}
-	m.opened("registry", m.Registry.Close)
-
 	if m.Provisioner, err = s.provisioner.Open(ctx, provisioner.Deps{Registry: m.Registry, Types: m.Types, Log: o.Log, Now: o.Now}); err != nil {
 		return fmt.Errorf("cannot open provisioner %s: %w", s.provisioner.Kind, err)
 	}
@@ -146,6 +153,18 @@ func (m *Manager) open(ctx context.Context, o Options) (err error) {
 		return fmt.Errorf("cannot open scheduler %s: %w", s.scheduler.Kind, err)
 	}
 	m.opened("scheduler", m.Scheduler.Close)
+	return nil
+}
+
+func (m *Manager) openRegistry(ctx context.Context, o Options) (err error) {
+	s := m.Settings
+	if err := os.MkdirAll(s.Data, 0o700); err != nil {
+		return fmt.Errorf("cannot make the data directory: %w", err)
+	}
+	if m.Registry, err = s.registry.Open(ctx, registry.Deps{Data: s.Data, Log: o.Log, Now: o.Now, LockWait: o.LockWait}); err != nil {
+		return fmt.Errorf("cannot open registry %s: %w", s.registry.Kind, err)
+	}
+	m.opened("registry", m.Registry.Close)
 	return nil
 }
 

@@ -93,6 +93,28 @@ func TestOpenAndClose(t *testing.T) {
 	}
 }
 
+// Who only looks at nodes opens and closes nothing but the registry.
+func TestOpenRegistry(t *testing.T) {
+	l := newLedger()
+	m, err := manager.OpenRegistry(t.Context(), read(t, fakeMenu(l), full), manager.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Registry == nil || m.Scheduler != nil || len(m.Types) == 0 {
+		t.Errorf("it has the registry %v, the scheduler %v and %d types", m.Registry, m.Scheduler, len(m.Types))
+	}
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+	if got := l.all(); !slices.Equal(got, []string{"open registry", "close registry"}) {
+		t.Errorf("it did %q", got)
+	}
+	l.failOpen["registry"] = errors.New("it is broken")
+	if m, err := manager.OpenRegistry(t.Context(), read(t, fakeMenu(l), full), manager.Options{}); err == nil || m != nil {
+		t.Errorf("a registry that cannot be opened: %v, %v", m, err)
+	}
+}
+
 func TestTypesAndActions(t *testing.T) {
 	m, err := manager.Open(t.Context(), read(t, fakeMenu(newLedger()), full), manager.Options{})
 	if err != nil {
