@@ -10,7 +10,7 @@ import (
 func tokensGrow(h *hands, again func()) {
 	h.submit(job("in", "q", "gate"), retries(job("a", "r-q", "far"), 9, 0))
 	var last, lastIn scheduler.Status
-	for round := range 4 {
+	for round := range maxLost { // one more, and the job in the process is lost too often
 		l := h.get2("r-q", "a")
 		st, in := h.status("a"), h.status("in")
 		if round > 0 && (l.Token.Epoch <= last.Token.Epoch || l.Attempt <= last.Attempt) {
