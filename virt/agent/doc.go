@@ -1,0 +1,47 @@
+// Package agent is the agent of one host: a REST interface over everything the
+// host can do, each action of it a pipeline of calls to sub-agents.
+//
+//	a, err := agent.Open(ctx, cfg, agent.Deps{Data: "/var/lib/vagoth", Log: log})
+//	go http.Serve(listener, a.Handler())
+//	err = a.Run(ctx)
+//
+// The interface is that of the Mistify agent (package mistify has its types),
+// so that its clients and sub-agents work unchanged, and its agent.json is read
+// as it is (ReadMistify).
+//
+// # Jobs
+//
+// An info action is answered at once, a stream is copied as it comes, and an
+// async action becomes a job: it is on disk before it is acknowledged with 202
+// and its id. The jobs of one guest run one at a time, in the order in which
+// they were queued; guests do not wait for each other. After every stage the
+// guest that it answered is on disk, in the same record as the job's way to the
+// next stage, before that begins.
+//
+// That a stage runs is on disk before its sub-agent is called. So after a crash
+// a job that shows as running may have been begun, and one that shows as queued
+// has not: it stays queued. Of the others a stage that is marked idempotent is
+// queued again with a higher attempt, and any other ends as an error that names
+// it, because nobody knows whether it was done.
+//
+// # Fencing
+//
+// A guest remembers the highest token that came with a change. A lower one is of
+// somebody who was given the guest before and does not know that somebody else
+// was given it since; it gets 412. Of guests that are gone the newest 10,000
+// are remembered too.
+//
+// # Why
+//
+// All of it is in memory and each change is one record of internal/journal,
+// which holds whole new values: a job with its stage, the guest, the fence. So
+// a crash never leaves a half of a change, recovery is reading, and a change
+// costs the same with ten jobs in the log or a thousand. What is decided from
+// what is stored is decided under the lock of one guest, held until it is on
+// disk; so guests share a sync and never a decision.
+//
+// A job whose guest is idle and whose first stage has a free place is written as
+// running at once, and the end of a stage together with the beginning of the
+// next: a pipeline of n stages costs n+1 syncs, shared with those of other
+// guests.
+package agent

@@ -1,0 +1,131 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/vagoth/vagoth/virt/mistify"
+)
+
+// Caller asks one sub-agent. A *mistify.RPC is one.
+type Caller interface {
+	Call(ctx context.Context, method string, request, response any) error
+	Stream(ctx context.Context, method string, request any) (*mistify.Download, error)
+	Close()
+}
+
+// service is a sub-agent as the agent uses it.
+type service struct {
+	name    string
+	caller  Caller
+	places  chan struct{} // max_pending of them
+	timeout time.Duration // 0 is that of the action
+}
+
+// acquire takes one of the places that max_pending gives the service.
+func (s *service) acquire(ctx context.Context) error {
+	select {
+	case s.places <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *service) tryAcquire() bool {
+	select {
+	case s.places <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *service) release() { <-s.places }
+
+// call asks with a place that the caller has taken, and that call gives back. A
+// panic, of a codec or of a service in this process, is an error.
+func (s *service) call(ctx context.Context, timeout time.Duration, method string, request, response any) (err error) {
+	defer s.release()
+	defer recovered(&err)
+	if s.timeout > 0 {
+		timeout = s.timeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return s.caller.Call(ctx, method, request, response)
+}
+
+// recovered makes an error of a panic.
+func recovered(err *error) {
+	if v := recover(); v != nil {
+		*err = &panicError{v}
+	}
+}
+
+// defaultPending is Mistify's.
+const defaultPending = 4
+
+// openServices makes the clients. Nothing is dialled yet.
+func openServices(cfg Config, local map[string]http.Handler) (map[string]*service, error) {
+	services := map[string]*service{}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Services)) {
+		c := cfg.Services[name]
+		if c.MaxPending == 0 {
+			c.MaxPending = defaultPending
+		}
+		s := &service{name: name, places: make(chan struct{}, c.MaxPending), timeout: c.Timeout}
+		switch inside := local[name]; {
+		case c.Port == 0 && c.Socket == "" && inside == nil:
+			return services, fmt.Errorf("[agent.service.%s] has neither a port nor a socket, and there is no such sub-agent in this program", name)
+		case c.Port == 0 && c.Socket == "":
+			caller, err := newInside(name, c.Path, c.MaxPending, inside, cfg.StreamStall)
+			if err != nil {
+				return services, fmt.Errorf("[agent.service.%s] %w", name, err)
+			}
+			s.caller = caller
+		default:
+			rpc, err := mistify.NewRPC(mistify.Endpoint{Port: c.Port, Socket: c.Socket, Path: c.Path},
+				mistify.RPCOptions{Name: name, MaxPending: c.MaxPending, Stall: cfg.StreamStall})
+			if err != nil {
+				return services, fmt.Errorf("[agent.service.%s] %w", name, err)
+			}
+			s.caller = rpc
+		}
+		services[name] = s
+	}
+	return services, nil
+}
+
+// pipeline is an action with what is called for it.
+type pipeline struct {
+	action mistify.Action
+	stages []step
+}
+
+type step struct {
+	Stage
+	service *service
+	text    string // as people know it: "2/3 Libvirt.Create of libvirt"
+}
+
+func openPipelines(cfg Config, services map[string]*service) (map[string]*pipeline, error) {
+	pipelines := map[string]*pipeline{}
+	for name, c := range cfg.Actions {
+		action, err := mistify.ParseAction(name)
+		if err != nil {
+			return nil, err
+		}
+		p := &pipeline{action: action}
+		for i, s := range c.Stages {
+			text := fmt.Sprintf("%d/%d %s of %s", i+1, len(c.Stages), s.Method, s.Service)
+			p.stages = append(p.stages, step{Stage: s, service: services[s.Service], text: text})
+		}
+		pipelines[name] = p
+	}
+	return pipelines, nil
+}

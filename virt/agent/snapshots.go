@@ -1,0 +1,184 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/vagoth/vagoth/virt/mistify"
+)
+
+// snapshotID is what the path names, every part of it checked, or an answer was
+// given. The guest is known.
+func (s *server) snapshotID(c *gin.Context) (id mistify.SnapshotID, g *guest, ok bool) {
+	if g, ok = s.known(c); !ok {
+		return id, nil, false
+	}
+	id = mistify.SnapshotID{Guest: g.id, Disk: param(c, "disk"), Name: param(c, "name")}
+	var err error
+	if c.Param("disk") != "" {
+		err = mistify.CheckDiskID(id.Disk)
+	}
+	if err == nil && c.Param("name") != "" {
+		err = mistify.CheckSnapshotName(id.Name)
+	}
+	if err != nil {
+		s.fail(c, err)
+		return id, nil, false
+	}
+	return id, g, true
+}
+
+func (s *server) listSnapshots(c *gin.Context) { s.askSnapshots(c, "listSnapshots") }
+
+func (s *server) getSnapshot(c *gin.Context) { s.askSnapshots(c, "getSnapshot") }
+
+func (s *server) askSnapshots(c *gin.Context, action string) {
+	id, g, ok := s.snapshotID(c)
+	if !ok {
+		return
+	}
+	p, err := s.a.pipeline(g.kind, action)
+	if err != nil {
+		s.fail(c, err)
+		return
+	}
+	within(c, s.a.cfg.InfoTimeout*time.Duration(len(p.stages)+1))
+	list := []mistify.Snapshot{}
+	err = s.a.ask(c.Request.Context(), g.id, p, func(ctx context.Context, at step) error {
+		var one mistify.SnapshotResponse
+		req := mistify.SnapshotRequest{ID: id.String()}
+		if err := at.service.call(ctx, s.a.cfg.InfoTimeout, at.Method, &req, &one); err != nil {
+			return err
+		}
+		list = append(list, one.Snapshots...)
+		return nil
+	})
+	s.answer(c, list, err)
+}
+
+// createSnapshot calls the snapshot dest; without a disk it is of all of them.
+func (s *server) createSnapshot(c *gin.Context) {
+	id, _, ok := s.snapshotID(c)
+	if !ok {
+		return
+	}
+	given := mistify.SnapshotRequest{}
+	if !s.body(c, &given) {
+		return
+	}
+	req := id.Request()
+	req.Dest = given.Dest
+	if req.Dest == "" {
+		req.Dest = fmt.Sprintf("snap-%d", s.a.now().Unix())
+	}
+	if err := mistify.CheckSnapshotName(req.Dest); err != nil {
+		s.fail(c, err)
+		return
+	}
+	s.orderJob(c, order{action: "createSnapshot", guest: id.Guest, snapshot: &req})
+}
+
+func (s *server) deleteSnapshot(c *gin.Context) {
+	if id, _, ok := s.snapshotID(c); ok {
+		req := id.Request()
+		s.orderJob(c, order{action: "deleteSnapshot", guest: id.Guest, snapshot: &req})
+	}
+}
+
+func (s *server) rollback(c *gin.Context) {
+	id, _, ok := s.snapshotID(c)
+	if !ok {
+		return
+	}
+	given := mistify.SnapshotRequest{}
+	if !s.body(c, &given) {
+		return
+	}
+	req := mistify.SnapshotRequest{ID: id.String(), DestroyMoreRecent: given.DestroyMoreRecent}
+	s.orderJob(c, order{action: "rollbackSnapshot", guest: id.Guest, snapshot: &req})
+}
+
+// download copies what the sub-agent sends, as it comes.
+func (s *server) download(c *gin.Context) {
+	id, g, ok := s.snapshotID(c)
+	if !ok {
+		return
+	}
+	p, err := s.a.pipeline(g.kind, "downloadSnapshot")
+	if err != nil {
+		s.fail(c, err)
+		return
+	}
+	ctx := c.Request.Context()
+	within(c, 2*s.a.cfg.InfoTimeout+s.a.cfg.StreamStall)
+	wait, cancel := context.WithTimeout(ctx, s.a.cfg.InfoTimeout)
+	defer cancel()
+	leave, err := s.a.streams.enter(wait, g.id)
+	if err != nil {
+		s.fail(c, s.a.late(ctx, err, "%d downloads of %s run already (max_streams)", s.a.cfg.MaxStreams, g.id))
+		return
+	}
+	defer leave()
+	at := p.stages[0]
+	if err := at.service.acquire(wait); err != nil {
+		s.fail(c, s.a.late(ctx, err, "the sub-agent %s is being asked %d times already (max_pending)", at.Service, cap(at.service.places)))
+		return
+	}
+	defer at.service.release()
+	req := id.Request()
+	d, err := at.service.caller.Stream(ctx, at.Method, &req)
+	if err != nil {
+		s.fail(c, err)
+		return
+	}
+	defer func() { _ = d.Close() }()
+	s.copy(c, d)
+}
+
+// copyAtOnce is how many bytes are read before they are passed on. What came in
+// smaller pieces is passed on in these.
+const copyAtOnce = 256 << 10
+
+// copy passes a download on. One that breaks off breaks the answer off too, so
+// that nobody takes it for a whole one.
+func (s *server) copy(c *gin.Context, d *mistify.Download) {
+	h := c.Writer.Header()
+	h["Content-Type"] = []string{d.ContentType}
+	h["X-Content-Type-Options"] = []string{"nosniff"}
+	h["Cache-Control"] = []string{"no-store"}
+	h["Content-Disposition"] = []string{"attachment"}
+	if d.Length >= 0 {
+		h["Content-Length"] = []string{strconv.FormatInt(d.Length, 10)}
+	}
+	c.Writer.WriteHeader(http.StatusOK)
+	rc := http.NewResponseController(c.Writer)
+	buf := make([]byte, copyAtOnce)
+	var sent int64
+	for {
+		n, err := d.Read(buf)
+		if n > 0 {
+			_ = rc.SetWriteDeadline(time.Now().Add(s.a.cfg.StreamStall)) // as long as something moves there is time
+			if _, err := c.Writer.Write(buf[:n]); err != nil {
+				s.a.log.Info("agent: a download was given up by its client", "path", c.Request.URL.Path, "bytes", sent, "err", err)
+				panic(http.ErrAbortHandler)
+			}
+			c.Writer.Flush()
+			sent += int64(n)
+		}
+		if errors.Is(err, io.EOF) && (d.Length < 0 || sent == d.Length) {
+			c.Writer.WriteHeaderNow()
+			return
+		}
+		if err != nil {
+			s.a.log.Warn("agent: a download broke off", "path", c.Request.URL.Path, "bytes", sent, "err", err)
+			panic(http.ErrAbortHandler)
+		}
+	}
+}
