@@ -174,6 +174,9 @@ func (a *app) completePlace(p place) cobra.CompletionFunc {
 		if f := cmd.Flags().Lookup("type"); f != nil && f.Changed && p.typ != virt.TypeHypervisor {
 			c.typ = f.Value.String()
 		}
+		if f := cmd.Flags().Lookup("action"); f != nil {
+			c.action = f.Value.String()
+		}
 		return c.run(cmd.Context(), p.find)
 	}
 }
@@ -185,6 +188,7 @@ type completion struct {
 	args   []string        // those before
 	prefix string
 	typ    string // of the nodes asked for
+	action string // that a flag names
 	repeat bool   // an argument that is there is not offered again
 
 	found     []cobra.Completion

@@ -3,7 +3,10 @@ package cli
 import (
 	"maps"
 
+	"github.com/spf13/cobra"
+
 	"github.com/vagoth/vagoth/api"
+	"github.com/vagoth/vagoth/manager"
 	"github.com/vagoth/vagoth/scheduler"
 )
 
@@ -22,7 +25,7 @@ func (c *completion) again() {
 }
 
 func (c *completion) jobsIn(states ...scheduler.State) {
-	c.ask(func(client *api.Client) {
+	c.askJobs(func(client *api.Client) {
 		list, err := client.Jobs(c.ctx, scheduler.Filter{States: states, Limit: completeMost})
 		if err != nil {
 			return
@@ -36,7 +39,7 @@ func (c *completion) jobsIn(states ...scheduler.State) {
 // queues are those that are known, and those of vagoth.ini.
 func (c *completion) queues() {
 	c.add("", c.named("queue")...)
-	c.ask(func(client *api.Client) {
+	c.askJobs(func(client *api.Client) {
 		for q, err := range client.Queues(c.ctx) {
 			if err != nil || !c.add(string(q.Mode), q.Name) {
 				return
@@ -52,13 +55,41 @@ func (c *completion) packages() { c.packagesIn() }
 func (c *completion) building() { c.packagesIn(scheduler.Building) }
 
 func (c *completion) packagesIn(states ...scheduler.PackageState) {
-	c.ask(func(client *api.Client) {
+	c.askJobs(func(client *api.Client) {
 		for p, err := range client.Packages(c.ctx, completeMost, states...) {
 			if err != nil || !c.add(string(p.State), p.ID) {
 				return
 			}
 		}
 	})
+}
+
+// params are the parameters of the action that is named before, as vagoth.ini
+// or the action itself declares them.
+func (c *completion) params() {
+	c.directive |= cobra.ShellCompDirectiveNoSpace
+	name := c.action
+	if name == "" && len(c.args) > 0 {
+		name = c.args[0]
+	}
+	var list manager.ParamList
+	if f := c.file(); f != nil {
+		for _, e := range f.Entries("action." + name) {
+			if e.Key == "params" {
+				_ = list.UnmarshalText([]byte(e.Value)) // what is wrong there is said by other commands
+			}
+		}
+	}
+	if c.app.menu.Actions != nil {
+		list.Params = append(list.Params, c.app.menu.Actions(nil)[name].Params...)
+	}
+	for _, p := range list.Params {
+		text := string(p.Type)
+		if p.Required {
+			text += ", required"
+		}
+		c.add(text, p.Name+"=")
+	}
 }
 
 // jobPlaces are the places of the commands about jobs, queues and packages.
@@ -92,6 +123,8 @@ func jobFlagPlaces() map[string]place {
 		"--package":           {find: (*completion).packages},
 		"--file":              files("json", "yaml", "yml"),
 		"--after":             {find: (*completion).alive},
+		"do --param":          {find: (*completion).params},
+		"package add --param": {find: (*completion).params},
 		"jobs list --state":   words(jobStates()...),
 		"package add --limit": {find: (*completion).limits},
 		"package add --key":   {}, // what they name is new

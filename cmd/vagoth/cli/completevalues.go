@@ -1,7 +1,7 @@
 package cli
 
 import (
-	"context"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -18,15 +18,52 @@ import (
 	"github.com/vagoth/vagoth/virt"
 )
 
-// ask runs fn with a client, if there is a cluster and nobody else has it.
+// ask runs fn with a client that knows nodes, if there is a cluster and nobody
+// else has it. Without a daemon the registry alone is opened.
 func (c *completion) ask(fn func(client *api.Client)) {
-	if c.ctx.Err() != nil || !c.storeThere() {
+	c.reach(fn, func(s *manager.Settings, o manager.Options) (*manager.Manager, error) {
+		return manager.OpenRegistry(c.ctx, s, o)
+	})
+}
+
+// askJobs is ask with a client that knows jobs too. Without a daemon that takes
+// a scheduler that has kept some.
+func (c *completion) askJobs(fn func(client *api.Client)) {
+	c.reach(fn, func(s *manager.Settings, o manager.Options) (*manager.Manager, error) {
+		kind := s.Choices[slices.IndexFunc(s.Choices, func(c manager.Chosen) bool { return c.Section == "scheduler" })].Kind
+		if !fileExists(filepath.Join(s.Data, kind)) {
+			return nil, fs.ErrNotExist
+		}
+		return manager.Open(c.ctx, s, o)
+	})
+}
+
+// reach asks the daemon or, where there is none, what open opens.
+func (c *completion) reach(fn func(client *api.Client), open func(*manager.Settings, manager.Options) (*manager.Manager, error)) {
+	if c.ctx.Err() != nil || c.app.server == "" && !c.storeThere() {
 		return
 	}
-	_ = c.app.once(c.ctx, func(_ context.Context, client *api.Client) error {
-		fn(client)
-		return nil
-	})
+	r, err := c.app.reachDaemon(c.ctx)
+	if err != nil {
+		return
+	}
+	if r != nil {
+		fn(r.client)
+		_ = r.close()
+		return
+	}
+	s, err := c.app.settings()
+	if err != nil {
+		return
+	}
+	m, err := open(s, manager.Options{Log: c.app.log(), Now: c.app.env.Now, LockWait: c.app.lockWait})
+	if err != nil {
+		return
+	}
+	inside := api.InProcess(api.Handler(m, api.Options{Version: version(), Log: c.app.log(), Now: c.app.env.Now}))
+	fn(api.NewClient("http://vagoth", inside))
+	_ = inside.Close()
+	_ = m.Close()
 }
 
 // storeThere reports whether opening would make nothing new. A registry that

@@ -24,6 +24,8 @@ type order struct {
 	vms        bool              // it is a built-in action of VMs, which takes vm
 	keepQueued bool
 	logs       bool // what the jobs log is shown
+
+	prepare func(ctx context.Context, client *api.Client) error // completes it, once the cluster is reached; may be nil
 }
 
 // orderChunk is how many jobs are queued in one package.
@@ -33,6 +35,11 @@ const orderChunk = 500
 func (o *order) run(cmd *cobra.Command, names []string) error {
 	o.bulk.before = o.wait.check
 	return o.bulk.on(cmd, names, func(ctx context.Context, client *api.Client, items []api.Item) error {
+		if o.prepare != nil {
+			if err := o.prepare(ctx, client); err != nil {
+				return err
+			}
+		}
 		if err := o.findHosts(ctx, client); err != nil {
 			return err
 		}

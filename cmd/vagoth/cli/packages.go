@@ -66,7 +66,7 @@ type jobFlags struct {
 func (j *jobFlags) flags(f *pflag.FlagSet) {
 	f.StringVar(&j.job.Queue, "queue", "", "the resource that it needs for itself, such as the ID of a VM")
 	f.StringVar(&j.job.Action, "action", "", "what it does")
-	f.StringArrayVar(&j.params, "param", nil, "a parameter, KEY=VALUE; VALUE is JSON or text; may be repeated")
+	f.StringArrayVar(&j.params, "param", nil, "a parameter, KEY=VALUE, of the type that the action declares, or JSON or text; may be repeated")
 	f.StringArrayVar(&j.after, "after", nil, "begin after a job, named by its ID or by its position in the package, from 0; =ENDS names the ends that will do, such as 0=succeeded,failed; may be repeated")
 	f.StringVar(&j.time, "attempt-timeout", "", "how long an attempt may take, such as 5m; the action's own if not given")
 	f.StringVar(&j.expire, "expires", "", "do not begin after this time has passed, such as 1h")
@@ -82,16 +82,9 @@ func (j *jobFlags) get(a *app) (scheduler.Job, error) {
 	if job.Queue == "" || job.Action == "" {
 		return job, usagef("name the job's --queue and --action")
 	}
-	var err error
-	if len(j.params) > 0 {
-		for _, p := range j.params {
-			if k, _, ok := strings.Cut(p, "="); !ok || k == "" {
-				return job, usagef("--param: %.40q is not KEY=VALUE", p)
-			}
-		}
-		if job.Params, err = registry.NewDocument(metaPatch(j.params, nil)); err != nil {
-			return job, err
-		}
+	err := checkPairs("--param", j.params)
+	if err != nil {
+		return job, err
 	}
 	for _, text := range j.after {
 		d, err := parseAfter(text)
@@ -207,6 +200,9 @@ func packageAddCmd(a *app) *cobra.Command {
 				return err
 			}
 			return a.with(cmd, func(ctx context.Context, client *api.Client) error {
+				if job.Params, err = actionParams(ctx, client, job.Action, j.params); err != nil {
+					return err
+				}
 				ids, err := client.AddJobs(ctx, args[0], job)
 				if err != nil {
 					return err
