@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -192,7 +191,7 @@ func limitQuery(limit int) string {
 }
 
 // errNoJob is an answer that names no job though one does the work.
-var errNoJob = errors.New("the agent's answer names no job (header " + HeaderJob + ")")
+var errNoJob = fmt.Errorf("%w: its answer names no job (header %s)", virt.ErrUnreachable, HeaderJob)
 
 // poll is how long one request waits for a job to end.
 const poll = 30 * time.Second

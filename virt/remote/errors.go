@@ -35,30 +35,26 @@ func (e *LostJobError) Error() string {
 	return fmt.Sprintf("the agent does not tell what became of its job %s: %v", e.Job, e.Err)
 }
 
-// as makes an error of the agent one of ours. where says what was asked: of a
+// as finds the error of package virt that an error amounts to, or nil. Of a
 // host's listing, an answer that is an error is no silence.
-func as(err error, listing bool) (kind error) {
+func as(err error, listing bool) error {
 	var lost *LostJobError
 	var answered *mistify.Error
+	var failed *mistify.JobFailure
+	said := errors.As(err, &answered) || errors.As(err, &failed)
+	silent := errors.Is(err, virt.ErrUnreachable) || errors.Is(err, mistify.ErrTooMany) || mistify.KindOf(err) == mistify.KindTimeout
 	switch {
-	case errors.As(err, &lost):
-		return virt.ErrUnreachable
+	case errors.As(err, &lost), silent && !said:
+		return virt.ErrUnreachable // whatever else is in it: nonsense is no answer
 	case errors.Is(err, mistify.ErrFenced):
 		return virt.ErrConflict
 	}
-	for _, k := range []error{virt.ErrNotFound, virt.ErrBusy, virt.ErrConflict, virt.ErrInvalid, virt.ErrUnsupported} {
-		if errors.Is(err, k) {
-			return k
+	for _, kind := range []error{virt.ErrNotFound, virt.ErrBusy, virt.ErrConflict, virt.ErrInvalid, virt.ErrUnsupported} {
+		if errors.Is(err, kind) {
+			return kind
 		}
 	}
-	if errors.As(err, &answered) {
-		silent := errors.Is(err, virt.ErrUnreachable) || mistify.KindOf(err) == mistify.KindTimeout || errors.Is(err, mistify.ErrTooMany)
-		if silent && !listing {
-			return virt.ErrUnreachable
-		}
-		return nil
-	}
-	if errors.Is(err, virt.ErrUnreachable) || mistify.KindOf(err) == mistify.KindTimeout {
+	if silent && !listing {
 		return virt.ErrUnreachable
 	}
 	return nil

@@ -23,24 +23,17 @@ func (d *Driver) Define(ctx context.Context, h virt.Host, g virt.Guest) error {
 		return err
 	}
 	return d.about(ctx, h, g, "define", func(ctx context.Context, t *task) error {
-		old, err := t.known(ctx)
-		switch {
-		case errors.Is(err, virt.ErrNotFound):
-		case err != nil:
+		old, there, err := t.known(ctx)
+		if err != nil {
 			return err
-		default:
-			if node := old.Metadata[mistify.MetaNode]; node != "" && node != g.ID {
-				return fmt.Errorf("%w: the guest with UUID %s belongs to the node %.128q", virt.ErrConflict, g.UUID, node)
-			}
+		}
+		if there {
 			done, err := t.same(ctx, old, digest)
 			if done || err != nil {
 				return err
 			}
-			keep := maps.Clone(old.Metadata)
-			delete(keep, mistify.MetaDefined)
-			delete(keep, mistify.MetaTenant)
-			maps.Copy(keep, w.Metadata)
-			w.Metadata = keep
+			w.Metadata = noted(old, w)
+			delete(w.Metadata, mistify.MetaDefined)
 		}
 		err = t.job(ctx, func(ctx context.Context) (string, error) {
 			_, job, err := t.c.DefineGuest(ctx, *w)
@@ -59,15 +52,43 @@ func (d *Driver) Define(ctx context.Context, h virt.Host, g virt.Guest) error {
 	})
 }
 
-// known is the guest as the agent remembers it.
-func (t *task) known(ctx context.Context) (mistify.Guest, error) {
+// known is the guest as the agent remembers it, if it does.
+func (t *task) known(ctx context.Context) (old mistify.Guest, there bool, err error) {
 	asking, cancel := t.quick(ctx)
 	defer cancel()
-	old, err := t.c.Guest(asking, t.g.UUID)
-	if err == nil && old.ID != t.g.UUID {
-		err = fmt.Errorf("%w: the agent answered with another guest than %s", virt.ErrUnreachable, t.g.UUID)
+	old, err = t.c.Guest(asking, t.g.UUID)
+	switch node := old.Metadata[mistify.MetaNode]; {
+	case errors.Is(err, virt.ErrNotFound):
+		return mistify.Guest{}, false, nil
+	case err != nil:
+		return mistify.Guest{}, false, err
+	case old.ID != t.g.UUID:
+		return mistify.Guest{}, false, fmt.Errorf("%w: the agent answered with another guest than %s", virt.ErrUnreachable, t.g.UUID)
+	case node != "" && node != t.g.ID:
+		return mistify.Guest{}, false, fmt.Errorf("%w: the guest with UUID %s belongs to the node %q", virt.ErrConflict, t.g.UUID, clean(node, 128))
 	}
-	return old, err
+	return old, true, nil
+}
+
+// noted is the metadata that a guest has, with what we write into it: that of
+// others is theirs.
+func noted(old mistify.Guest, w *mistify.Guest) map[string]string {
+	all := maps.Clone(old.Metadata)
+	if all == nil {
+		all = map[string]string{}
+	}
+	delete(all, mistify.MetaTenant)
+	maps.Copy(all, w.Metadata)
+	return all
+}
+
+// note keeps the metadata of a guest that the agent knows.
+func (t *task) note(ctx context.Context, w *mistify.Guest) error {
+	old, there, err := t.known(ctx)
+	if there {
+		w.Metadata = noted(old, w)
+	}
+	return err
 }
 
 // same reports whether a guest is on the host as it is to be defined. What the
@@ -98,6 +119,9 @@ func (d *Driver) Provision(ctx context.Context, h virt.Host, g virt.Guest) error
 		return err
 	}
 	return d.about(ctx, h, g, "make the disks of", func(ctx context.Context, t *task) error {
+		if err := t.note(ctx, w); err != nil {
+			return err
+		}
 		return t.job(ctx, func(ctx context.Context) (string, error) { return t.c.ProvisionGuest(ctx, *w) })
 	})
 }
@@ -117,6 +141,9 @@ func (d *Driver) Deprovision(ctx context.Context, h virt.Host, g virt.Guest) err
 			return err
 		case info.State != virt.Stopped && info.State != virt.Crashed:
 			return fmt.Errorf("%w: it is %s: stop it first", virt.ErrBusy, info.State)
+		}
+		if err := t.note(ctx, w); err != nil {
+			return err
 		}
 		return t.job(ctx, func(ctx context.Context) (string, error) { return t.c.DeprovisionGuest(ctx, *w) })
 	})

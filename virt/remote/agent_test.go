@@ -1,0 +1,141 @@
+package remote
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/vagoth/vagoth/virt"
+	"github.com/vagoth/vagoth/virt/agent"
+	"github.com/vagoth/vagoth/virt/drivertest"
+	"github.com/vagoth/vagoth/virt/mistify"
+	host "github.com/vagoth/vagoth/virt/sim"
+	"github.com/vagoth/vagoth/virt/subagent/sim"
+)
+
+// real is an agent that runs, over TCP, with a sub-agent of a simulated host
+// over TCP.
+type real struct {
+	*httptest.Server
+	sub *sim.Agent
+	log *text
+}
+
+// text is a log that a test can read.
+type text struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *text) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *text) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// agentConfig sends every action to the service "sim".
+func agentConfig(port int) agent.Config {
+	cfg := agent.Defaults()
+	cfg.StopGrace = time.Second
+	cfg.Services = map[string]agent.ServiceConfig{
+		"sim": {Port: port, MaxPending: 64}, "downloads": {Port: port, Path: sim.DownloadPath},
+	}
+	cfg.Actions = map[string]agent.ActionConfig{}
+	for _, s := range sim.Stages() {
+		service := "sim"
+		if s.Action == "downloadSnapshot" {
+			service = "downloads"
+		}
+		cfg.Actions[s.Action] = agent.ActionConfig{Stages: []agent.Stage{{Service: service, Method: s.Method, Idempotent: s.Idempotent}}}
+	}
+	return cfg
+}
+
+// serve runs the sub-agent of a host and returns its port.
+func serve(t testing.TB, sub *sim.Agent) int {
+	t.Helper()
+	s := mistify.NewServer(mistify.ServerOptions{Grace: 100 * time.Millisecond})
+	sub.Register(s)
+	ln, err := mistify.Listen(mistify.Endpoint{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ctx, ln) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return ln.Addr().(*net.TCPAddr).Port
+}
+
+// newReal runs an agent of the simulated host with the name.
+func newReal(t testing.TB, d *host.Driver, name string, change func(*agent.Config), wrap func(http.Handler) http.Handler) *real {
+	t.Helper()
+	r := &real{sub: sim.New(d, virt.Host{ID: name}, sim.Options{}), log: &text{}}
+	cfg := agentConfig(serve(t, r.sub))
+	if change != nil {
+		change(&cfg)
+	}
+	a, err := agent.Open(t.Context(), cfg, agent.Deps{Data: t.TempDir(), Version: "1.2.3", Log: slog.New(slog.NewTextHandler(r.log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := a.Handler()
+	if wrap != nil {
+		h = wrap(h)
+	}
+	r.Server = httptest.NewServer(h)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	t.Cleanup(func() {
+		r.CloseClientConnections()
+		r.Close()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+// TestConformance runs the suite through the agent and its sub-agent.
+func TestConformance(t *testing.T) {
+	var n atomic.Int64
+	drivertest.Run(t, func(t *testing.T) drivertest.Fixture {
+		d := simulated(t)
+		r := newReal(t, d, "h1", nil, nil)
+		return drivertest.Fixture{
+			Driver: open(t, nil), Hosts: []virt.Host{{ID: "agent-h1", Address: r.URL}}, Settle: 2 * time.Second,
+			Guest: func(*testing.T) virt.Guest { return vm(fmt.Sprintf("g%d", n.Add(1))) },
+			Hung: func(t *testing.T) virt.Host {
+				hung := newReal(t, d, "hung", nil, nil)
+				d.Hang("hung")
+				t.Cleanup(func() { d.Heal("hung") })
+				return virt.Host{ID: "hung", Address: hung.URL}
+			},
+			Disks: disksOf(d, func(h virt.Host) string { return strings.TrimPrefix(h.ID, "agent-") }, &n),
+		}
+	})
+}
