@@ -3,6 +3,7 @@ package broker
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -17,8 +18,12 @@ func (r *opened) apply(c *core) error {
 		switch j := q.holder; {
 		case j == nil && !c.clean && len(q.ready) > 0:
 			// It may have been handed out, and the record of that lost.
-			c.touch(q.ready[0])
-			q.ready[0].gap++
+			head := q.ready[0]
+			c.touch(head)
+			if head.gap == math.MaxUint8 { // carried over, so that no number comes twice
+				head.attempt, head.gap = head.attempt+uint32(head.gap), 0
+			}
+			head.gap++
 		case j != nil && !j.run.remote:
 			held = append(held, j)
 		}

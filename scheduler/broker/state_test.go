@@ -241,3 +241,22 @@ func FuzzRecord(f *testing.F) {
 		}
 	})
 }
+
+// However often a store is opened after a crash, the next attempt's number is
+// higher than any that a lost hand-out can have had.
+func TestManyCrashes(t *testing.T) {
+	c := newCore(&settings{}, func(string, *queue) bool { return false })
+	q := &queue{name: "q", blockedAll: c.block}
+	c.queues["q"] = q
+	j := &job{id: "a", queue: q, attempt: 7}
+	q.ready = append(q.ready, j)
+	for n := range uint32(600) {
+		c.clean = false
+		if err := (&opened{store: "s", epoch: uint64(n) + 1}).apply(c); err != nil {
+			t.Fatal(err)
+		}
+		if next := j.attempt + uint32(j.gap) + 1; next != 7+n+2 {
+			t.Fatalf("after %d crashes the next attempt is %d", n+1, next)
+		}
+	}
+}
