@@ -266,7 +266,7 @@ func TestEveryAction(t *testing.T) {
 			}
 		case a.On == mistify.OnGuest:
 			var r mistify.GuestResponse
-			err = c.Call(ctx, method, &mistify.GuestRequest{Guest: &mistify.Guest{ID: guest}, Action: a.Name}, &r)
+			err = c.Call(ctx, method, &mistify.GuestRequest{Guest: &mistify.Guest{ID: guest, State: "stopped"}, Action: a.Name}, &r)
 			ok = r.Guest != nil && r.Guest.ID == guest && r.Guest.State != "" && r.Message == "done by "+method && strings.HasSuffix(method, "Container") == a.Container
 		case a.On == mistify.OnMetrics:
 			var r mistify.GuestMetricsResponse

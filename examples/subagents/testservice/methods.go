@@ -24,13 +24,13 @@ type (
 func (h *host) register(s *mistify.Server) {
 	for name, state := range map[string]virt.State{
 		"Create": virt.Running, "Start": virt.Running, "Run": virt.Running, "Reboot": virt.Running, "Restart": virt.Running, "Resume": virt.Running,
-		"Define": virt.Stopped, "Provision": virt.Stopped, "Poweroff": virt.Stopped, "Shutdown": virt.Stopped, "Suspend": virt.Paused,
+		"Define": virt.Stopped, "Provision": asItIs, "Deprovision": asItIs, "Poweroff": virt.Stopped, "Shutdown": virt.Stopped, "Suspend": virt.Paused,
 		"CreateContainer": virt.Running, "StartContainer": virt.Running, "RunContainer": virt.Running, "RebootContainer": virt.Running, "RestartContainer": virt.Running,
-		"ResumeContainer": virt.Running, "DefineContainer": virt.Stopped, "ProvisionContainer": virt.Stopped, "StopContainer": virt.Stopped, "SuspendContainer": virt.Paused,
+		"ResumeContainer": virt.Running, "DefineContainer": virt.Stopped, "ProvisionContainer": asItIs, "DeprovisionContainer": asItIs, "StopContainer": virt.Stopped, "SuspendContainer": virt.Paused,
 	} {
 		mistify.Register(s, "Test."+name, h.guest("Test."+name, state))
 	}
-	for _, name := range []string{"Delete", "Undefine", "Deprovision", "DeleteContainer", "UndefineContainer", "DeprovisionContainer"} {
+	for _, name := range []string{"Delete", "Undefine", "DeleteContainer", "UndefineContainer"} {
 		mistify.Register(s, "Test."+name, h.guest("Test."+name, gone))
 	}
 	for name, kind := range map[string]string{
@@ -56,7 +56,11 @@ func (h *host) register(s *mistify.Server) {
 	mistify.Register(s, "Test.Status", h.status)
 }
 
-const gone virt.State = "gone"
+// What a method does to a guest beside giving it a state of virt.
+const (
+	gone   virt.State = "gone" // it is not on the host any more
+	asItIs virt.State = ""
+)
 
 // guest returns a method that puts a guest into a state.
 func (h *host) guest(method string, state virt.State) guestMethod {
@@ -75,6 +79,9 @@ func (h *host) guest(method string, state virt.State) guestMethod {
 		}
 		if response, err := h.misbehave(ctx, method, r); response != nil || err != nil {
 			return response, err
+		}
+		if state == asItIs {
+			return &mistify.GuestResponse{Guest: r.Guest, Message: "done by " + method}, nil
 		}
 		r.Guest.State = string(state)
 		if err := h.put(r.Guest, state == gone); err != nil {
