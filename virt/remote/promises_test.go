@@ -1,0 +1,474 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/vagoth/vagoth/manager/component"
+	"github.com/vagoth/vagoth/trail"
+	"github.com/vagoth/vagoth/virt"
+	"github.com/vagoth/vagoth/virt/agent"
+	"github.com/vagoth/vagoth/virt/mistify"
+	host "github.com/vagoth/vagoth/virt/sim"
+)
+
+// made makes a guest that is off.
+func made(t testing.TB, d *Driver, h virt.Host, g virt.Guest) {
+	t.Helper()
+	if err := errors.Join(d.Provision(t.Context(), h, g), d.Define(t.Context(), h, g)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func is(t testing.TB, what string, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("%s: got error %v, want one that is %q", what, err, want)
+	}
+}
+
+// An answer that is an error is the error that it says, and never silence where
+// a host could be taken for dead by it.
+func TestErrorsOfAnAgent(t *testing.T) {
+	all := []error{virt.ErrNotFound, virt.ErrUnreachable, virt.ErrUnsupported, virt.ErrBusy, virt.ErrConflict, virt.ErrInvalid}
+	for _, c := range []struct {
+		status int
+		kind   mistify.ErrorKind
+		want   error // of a call
+		listed error // of a listing
+	}{
+		{400, "", virt.ErrInvalid, virt.ErrInvalid},
+		{401, "", nil, nil},
+		{403, mistify.KindDenied, nil, nil},
+		{409, "", virt.ErrConflict, virt.ErrConflict},
+		{409, mistify.KindBusy, virt.ErrBusy, virt.ErrBusy},
+		{412, "", virt.ErrConflict, virt.ErrConflict},
+		{412, mistify.KindFenced, virt.ErrConflict, virt.ErrConflict},
+		{429, mistify.KindTooMany, virt.ErrUnreachable, nil},
+		{500, "", nil, nil},
+		{501, "", virt.ErrUnsupported, virt.ErrUnsupported},
+		{501, mistify.KindUnsupported, virt.ErrUnsupported, virt.ErrUnsupported},
+		{502, "", virt.ErrUnreachable, nil},
+		{503, "", virt.ErrUnreachable, nil},
+		{504, mistify.KindTimeout, virt.ErrUnreachable, nil},
+	} {
+		t.Run(fmt.Sprintf("%d %s", c.status, c.kind), func(t *testing.T) {
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				answer(w, c.status, mistify.ErrorBody{Message: "no\x1b[31m\nno" + strings.Repeat("x", 100<<10), Code: c.status, Kind: c.kind})
+			}))
+			defer srv.Close()
+			d, h := open(t, nil), virt.Host{ID: "h1", Address: srv.URL}
+			for what, call := range every(d) {
+				err := call(t.Context(), h, vm("web"))
+				want := c.want
+				if what == "status" {
+					want = c.listed
+				}
+				if err == nil {
+					t.Errorf("%s: an error was taken for success", what)
+					continue
+				}
+				for _, kind := range all {
+					if errors.Is(err, kind) != (kind == want) { //nolint:errorlint // which of them it is
+						t.Errorf("%s: %.300v: that it is %q is %v, want it to be %v alone", what, err, kind, errors.Is(err, kind), want)
+					}
+				}
+				if len(err.Error()) > 5000 || strings.ContainsAny(err.Error(), "\x1b\n") {
+					t.Errorf("%s: the error has %d bytes, or control characters: %.200q", what, len(err.Error()), err)
+				}
+			}
+		})
+	}
+}
+
+// What the agent does not know is not there only if the host has it not.
+func TestWhatTheAgentDoesNotKnow(t *testing.T) {
+	sims := simulated(t)
+	f, d, g := newFake(t, sims, "h1"), open(t, nil), vm("web")
+	h := f.host("h1")
+	calls := every(d)
+	for _, what := range []string{"info", "provision", "deprovision", "define", "status"} {
+		delete(calls, what)
+	}
+	for what, call := range calls {
+		is(t, what+" of a guest that is nowhere", call(t.Context(), h, g), virt.ErrNotFound)
+	}
+	if err := sims.AddStranger("h1", virt.Seen{UUID: g.UUID, Name: "web", State: virt.Stopped, CPU: 1, Memory: 64}); err != nil {
+		t.Fatal(err)
+	}
+	for what, call := range calls {
+		err := call(t.Context(), h, g)
+		if what == "stop" || what == "shutdown" { // it is off, as is wanted
+			if err != nil {
+				t.Errorf("%s of a stranger that is off: %v", what, err)
+			}
+			continue
+		}
+		is(t, what+" of a guest that the host has and the agent did not make", err, virt.ErrConflict)
+	}
+	if l, err := d.Status(t.Context(), h); err != nil || !l.Complete || len(l.Guests) != 1 || l.Guests[0].UUID != g.UUID {
+		t.Errorf("the stranger is not listed: %+v (%v)", l, err)
+	}
+	if err := sims.Remove("h1", g.UUID); err != nil {
+		t.Fatal(err)
+	}
+	sims.Partial("h1", 0)
+	f.over = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path == mistify.PathStatus {
+			answer(w, 200, mistify.Status{Problems: []string{"libvirt hangs\x00"}})
+			return true
+		}
+		return false
+	}
+	calls["info"] = every(d)["info"]
+	for what, call := range calls {
+		is(t, what+" of a guest that half a listing does not have", call(t.Context(), h, g), virt.ErrUnreachable)
+	}
+	if l, err := d.Status(t.Context(), h); err != nil || l.Complete {
+		t.Errorf("half a listing is %+v (%v)", l, err)
+	}
+}
+
+// An agent that cannot undefine, ours without the action or Mistify's own, is not
+// asked to delete instead.
+func TestUndefineIsNeverADelete(t *testing.T) {
+	for name, over := range map[string]func(http.ResponseWriter, *http.Request) bool{
+		"not configured": nil,
+		"Mistify's own": func(w http.ResponseWriter, r *http.Request) bool {
+			for _, add := range []string{"/undefine", "/define", "/provision", "/deprovision", "/resume", "/v1/status"} {
+				if strings.HasSuffix(r.URL.Path, add) {
+					http.NotFound(w, r)
+					return true
+				}
+			}
+			return false
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sims := simulated(t)
+			f, d, g := newFake(t, sims, "h1"), open(t, nil), vm("web")
+			h := f.host("h1")
+			made(t, d, h, g)
+			f.mu.Lock()
+			f.over = over
+			for _, action := range []string{"undefine", "define", "provision", "deprovision", "resume"} {
+				f.without[action] = true
+			}
+			f.mu.Unlock()
+			f.forget()
+			changed := g
+			changed.Definition.CPU++
+			is(t, "undefine", d.Undefine(t.Context(), h, g), virt.ErrUnsupported)
+			is(t, "define", d.Define(t.Context(), h, changed), virt.ErrUnsupported)
+			is(t, "provision", d.Provision(t.Context(), h, g), virt.ErrUnsupported)
+			is(t, "deprovision", d.Deprovision(t.Context(), h, g), virt.ErrUnsupported)
+			is(t, "resume", d.Resume(t.Context(), h, g), virt.ErrUnsupported)
+			if over != nil {
+				_, err := d.Status(t.Context(), h)
+				is(t, "status", err, virt.ErrUnsupported)
+			}
+			for _, asked := range f.asked() {
+				if strings.Contains(asked, "delete") || strings.HasPrefix(asked, "DELETE") || asked == "POST /guests" {
+					t.Errorf("the agent was asked to %s", asked)
+				}
+			}
+			if _, ok, err := sims.Disk("h1", g.Definition.Disks[0].Volume); !ok || err != nil {
+				t.Errorf("the disk is gone (%v)", err)
+			}
+			if l, err := sims.Status(t.Context(), virt.Host{ID: "h1"}); err != nil || len(l.Guests) != 1 {
+				t.Errorf("the guest is gone: %+v (%v)", l, err)
+			}
+		})
+	}
+}
+
+// A job is waited for by one request that the agent holds.
+func TestWaitingIsNotBusy(t *testing.T) {
+	sims := simulated(t)
+	f, d, g := newFake(t, sims, "h1"), open(t, nil), vm("web")
+	h := f.host("h1")
+	made(t, d, h, g)
+	f.forget()
+	go_ := make(chan struct{})
+	sims.Intercept("h1", func(ctx context.Context, c host.Call) error {
+		if c.Op == "start" {
+			select {
+			case <-go_:
+			case <-ctx.Done():
+			}
+		}
+		return nil
+	})
+	waits := make(chan struct{}, 100)
+	f.mu.Lock()
+	f.over = func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.HasPrefix(r.URL.Path, "/jobs/") {
+			waits <- struct{}{}
+		}
+		return false
+	}
+	f.mu.Unlock()
+	done := make(chan error, 1)
+	go func() { done <- d.Power(t.Context(), h, g, virt.PowerStart) }()
+	<-waits
+	select {
+	case <-waits:
+		t.Error("it asked again while the agent still held its request")
+	case err := <-done:
+		t.Errorf("it did not wait for the job: %v", err)
+	case <-time.After(300 * time.Millisecond):
+	}
+	close(go_)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if asked := f.asked(); len(asked) != 2 {
+		t.Errorf("a start is the requests %v, want one that starts and one that waits", asked)
+	}
+}
+
+// What became of a job that the agent does not know any more, nobody knows.
+func TestLostJobs(t *testing.T) {
+	for name, over := range map[string]func(http.ResponseWriter, *http.Request) bool{
+		"forgotten": func(w http.ResponseWriter, r *http.Request) bool {
+			if strings.HasPrefix(r.URL.Path, "/jobs/") {
+				refuse(w, virt.ErrNotFound)
+				return true
+			}
+			return false
+		},
+		"never ends": func(w http.ResponseWriter, r *http.Request) bool {
+			if strings.HasPrefix(r.URL.Path, "/jobs/") {
+				answer(w, 200, mistify.Job{ID: uuid.NewString(), Status: mistify.JobRunning})
+				return true
+			}
+			return false
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, d, g := newFake(t, simulated(t), "h1"), open(t, func(c *Config) { c.JobTimeout = time.Second }), vm("web")
+			h := f.host("h1")
+			made(t, d, h, g)
+			f.mu.Lock()
+			f.over = over
+			f.mu.Unlock()
+			for what, err := range map[string]error{"start": d.Power(t.Context(), h, g, virt.PowerStart), "undefine": d.Undefine(t.Context(), h, g)} {
+				is(t, what, err, virt.ErrUnreachable)
+				if errors.Is(err, virt.ErrNotFound) {
+					t.Errorf("%s: a lost job was taken for a guest that is not there: %v", what, err)
+				}
+			}
+		})
+	}
+}
+
+// Define is done again until it is known to be done, and then is not.
+func TestDefineNotesWhatWasDone(t *testing.T) {
+	sims := simulated(t)
+	f, d, g := newFake(t, sims, "h1"), open(t, nil), vm("web")
+	h := f.host("h1")
+	defines := func() (n int) {
+		for _, asked := range f.asked() {
+			if strings.HasSuffix(asked, "/define") {
+				n++
+			}
+		}
+		return n
+	}
+	made(t, d, h, g)
+	if err := d.Define(t.Context(), h, g); err != nil || defines() != 1 {
+		t.Errorf("defined twice the same way, the agent was asked %d times (%v)", defines(), err)
+	}
+	// What others noted stays.
+	f.mu.Lock()
+	f.guests[g.UUID].Metadata["owner"] = "somebody"
+	f.mu.Unlock()
+	changed := g
+	changed.Definition.CPU++
+	lose := true
+	f.over = func(w http.ResponseWriter, r *http.Request) bool {
+		if lose && strings.HasSuffix(r.URL.Path, "/define") {
+			answer(w, 500, mistify.ErrorBody{Message: "lost", Code: 500})
+			return true
+		}
+		return false
+	}
+	if err := d.Define(t.Context(), h, changed); err == nil {
+		t.Error("a define that failed was taken for success")
+	}
+	lose = false
+	if err := d.Define(t.Context(), h, changed); err != nil {
+		t.Error(err)
+	}
+	if info, err := d.Info(t.Context(), h, g); err != nil || info.CPU != changed.Definition.CPU {
+		t.Errorf("after a define that was tried again the host has %+v (%v)", info, err)
+	}
+	if err := d.Provision(t.Context(), h, changed); err != nil {
+		t.Error(err)
+	}
+	f.mu.Lock()
+	if f.guests[g.UUID].Metadata["owner"] != "somebody" {
+		t.Errorf("what others noted is gone: %v", f.guests[g.UUID].Metadata)
+	}
+	f.mu.Unlock()
+	// A host that lost the guest is told again, whatever its agent remembers.
+	if err := sims.Remove("h1", g.UUID); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Define(t.Context(), h, changed); err != nil {
+		t.Error(err)
+	}
+	if _, err := d.Info(t.Context(), h, g); err != nil {
+		t.Errorf("the host that lost the guest has it not again: %v", err)
+	}
+	// A guest is one node's.
+	other := g
+	other.ID = "db"
+	is(t, "define of a guest that belongs to another node", d.Define(t.Context(), h, other), virt.ErrConflict)
+}
+
+// The token and the trail go to the agent with every request, and the trail on
+// to the sub-agent and into the agent's log.
+func TestTrailAndTokens(t *testing.T) {
+	sims := simulated(t)
+	var bearers, tokens atomic.Int64
+	var requests atomic.Int64
+	r := newReal(t, sims, "h1", nil, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			requests.Add(1)
+			if r.Header.Get("Authorization") == "Bearer geheim" {
+				bearers.Add(1)
+			}
+			if r.Header.Get(mistify.HeaderToken) == "3.17" {
+				tokens.Add(1)
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+	d, g := open(t, func(c *Config) { c.Token = component.NewSecret("geheim") }), vm("web")
+	h := virt.Host{ID: "h1", Address: r.URL}
+	want := trail.Trail{Transaction: "tx1", Source: "mary", Reason: "new web server", Job: "job-1", Attempt: 2, Token: trail.Token{Epoch: 3, Number: 17}}
+	ctx := trail.With(t.Context(), want)
+	if err := errors.Join(d.Provision(ctx, h, g), d.Define(ctx, h, g), d.Power(ctx, h, g, virt.PowerStart)); err != nil {
+		t.Fatal(err)
+	}
+	if n := requests.Load(); n == 0 || bearers.Load() != n || tokens.Load() != n {
+		t.Errorf("of %d requests %d had the bearer token and %d the fencing token", n, bearers.Load(), tokens.Load())
+	}
+	for _, c := range sims.Calls() {
+		if c.Trail != want {
+			t.Errorf("the host was asked to %s with the trail %+v, want %+v", c.Op, c.Trail, want)
+		}
+	}
+	if log := r.log.String(); !strings.Contains(log, "new web server") || strings.Contains(log, "geheim") {
+		t.Errorf("the agent's log has not the reason, or has the token:\n%s", log)
+	}
+	// Somebody who was given the guest before is fenced off.
+	late := trail.With(t.Context(), trail.Trail{Token: trail.Token{Epoch: 3, Number: 16}})
+	err := d.Power(late, h, g, virt.PowerStop)
+	is(t, "stop with a token that is lower", err, virt.ErrConflict)
+	if info, err := d.Info(t.Context(), h, g); err != nil || info.State != virt.Running {
+		t.Errorf("the guest is %s (%v), want it running", info.State, err)
+	}
+	if err := d.Power(trail.With(t.Context(), trail.Trail{Token: trail.Token{Epoch: 4, Number: 1}}), h, g, virt.PowerStop); err != nil {
+		t.Errorf("stop with a token of a later epoch: %v", err)
+	}
+}
+
+// A sub-agent that is gone makes the listing incomplete, and its guests are not
+// taken for missing; the agent answers all the same.
+func TestDeadSubAgent(t *testing.T) {
+	sims := simulated(t)
+	r := newReal(t, sims, "h1", func(c *agent.Config) { c.InfoTimeout = 200 * time.Millisecond }, nil)
+	d, g, h := open(t, nil), vm("web"), virt.Host{ID: "h1", Address: r.URL}
+	made(t, d, h, g)
+	for name, break_ := range map[string]func(string){"fails": sims.Unreachable, "hangs": sims.Hang} {
+		break_("h1")
+		l, err := d.Status(t.Context(), h)
+		if err != nil || l.Complete || len(l.Guests) != 0 {
+			t.Errorf("the listing of a host that %s is %+v (%v), want an incomplete one", name, l, err)
+		}
+		_, err = d.Info(t.Context(), h, g)
+		is(t, "info of a host that "+name, err, virt.ErrUnreachable)
+		sims.Heal("h1")
+		if l, err := d.Status(t.Context(), h); err != nil || !l.Complete || len(l.Guests) != 1 {
+			t.Errorf("healed, the listing is %+v (%v)", l, err)
+		}
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	secret := component.NewSecret("geheim")
+	for _, c := range []struct {
+		url, address string
+		token        component.Secret
+		want         string // "" is refused
+	}{
+		{"https://{host}:8080", "", component.Secret{}, "https://h1:8080"},
+		{"https://{host}:8080", "10.0.0.7", secret, "https://10.0.0.7:8080"},
+		{"https://{host}:8080", "fe80::1", secret, "https://[fe80::1]:8080"},
+		{"https://{host}", "h7:9090", secret, "https://h7:9090"},
+		{"https://{host}:8080", "https://h7/agent/", secret, "https://h7/agent"},
+		{"https://{host}:8080", "http://127.0.0.1:1", secret, "http://127.0.0.1:1"},
+		{"https://{host}:8080", "http://h7", component.Secret{}, "http://h7"},
+		{"https://one", "", component.Secret{}, "https://one"},
+		{"https://{host}:8080", "http://h7", secret, ""}, // the token in the clear
+		{"http://{host}", "h7", secret, ""},
+		{"https://one", "h7", component.Secret{}, ""}, // nowhere to put it
+		{"https://{host}:8080", "h7:9", component.Secret{}, ""},
+		{"https://{host}:8080", "h7/../x", component.Secret{}, ""},
+		{"https://{host}:8080", "h7@evil", component.Secret{}, ""},
+		{"https://{host}:8080", "evil#", component.Secret{}, ""},
+		{"https://{host}:8080", "h7?x", component.Secret{}, ""},
+		{"https://{host}:8080", "a b", component.Secret{}, ""},
+		{"https://{host}:8080", "file:///etc/passwd", component.Secret{}, ""},
+		{"https://{host}:8080", "https://u:p@h7", component.Secret{}, ""},
+		{"https://{host}:8080", "https://h7?x=y", component.Secret{}, ""},
+		{"https://{host}:8080", "https://h7:", component.Secret{}, ""},
+		{"https://{host}:8080", "https://", component.Secret{}, ""},
+		{"https://{host}:8080", "https://h7/" + strings.Repeat("a", 2000), component.Secret{}, ""},
+	} {
+		d := open(t, func(cfg *Config) { cfg.URL, cfg.Token = c.url, c.token })
+		u, err := d.address(virt.Host{ID: "h1", Address: c.address})
+		switch {
+		case c.want == "" && !errors.Is(err, virt.ErrInvalid):
+			t.Errorf("%s with %.50q: got %v, error %v, want one that is ErrInvalid", c.url, c.address, u, err)
+		case c.want != "" && (err != nil || u.String() != c.want):
+			t.Errorf("%s with %q: got %v (%v), want %s", c.url, c.address, u, err, c.want)
+		}
+		if err != nil && (strings.Contains(err.Error(), "geheim") || strings.Contains(err.Error(), ":p@")) {
+			t.Errorf("an error has a secret: %v", err)
+		}
+	}
+}
+
+func TestConfig(t *testing.T) {
+	for name, change := range map[string]func(*Config){
+		"no url":               func(c *Config) { c.URL = "" },
+		"another scheme":       func(c *Config) { c.URL = "ftp://{host}" },
+		"a user":               func(c *Config) { c.URL = "https://u@{host}" },
+		"a cert without a key": func(c *Config) { c.Cert = "/x" },
+		"a token of two lines": func(c *Config) { c.Token = component.NewSecret("a\nb") },
+	} {
+		cfg := Defaults()
+		change(&cfg)
+		var key *component.KeyError
+		if err := cfg.Validate(); !errors.As(err, &key) {
+			t.Errorf("%s: got error %v, want one that names its key", name, err)
+		}
+	}
+	cfg := Defaults()
+	cfg.CA = "/no/such/file"
+	if _, err := Open(t.Context(), cfg, virt.DriverDeps{Name: "x"}); err == nil || !strings.Contains(err.Error(), "cannot read ca") {
+		t.Errorf("a certificate authority that is not there: %v", err)
+	}
+}
