@@ -60,6 +60,7 @@ var order = []row{
 	{name: "monitor/monitortest", class: suite},
 	{name: "virt/mistify"},
 	{name: "virt/remote", class: implementation},
+	{name: "virt/subagent/fetch"},
 	{name: "virt/subagent/*", class: implementation},
 	{name: "virt/agent"},
 
@@ -101,6 +102,7 @@ var thirdParty = map[string][]string{
 	"github.com/digitalocean/go-libvirt":       {"virt/libvirt"},
 	"libvirt.org/go/libvirtxml":                {"virt/libvirt"},
 	"gopkg.in/ini.v1":                          {"manager/config"},
+	"github.com/ulikunitz/xz":                  {"virt/subagent/fetch"},
 	"github.com/gin-gonic/gin":                 {"api", "virt/agent"},
 	"github.com/prometheus/client_golang":      {"api"},
 	"github.com/coreos/go-systemd/v22":         {"cmd/vagoth/serve"},
