@@ -26,7 +26,7 @@ const patience = 200 * time.Millisecond
 // impatient is a driver that gives up soon and takes little.
 func impatient(t testing.TB) *Driver {
 	return open(t, func(c *Config) {
-		c.Timeout, c.JobTimeout, c.MaxAnswer, c.Token = patience, time.Second, 64<<10, component.NewSecret("geheim")
+		c.Timeout, c.JobTimeout, c.MaxAnswer, c.Token = patience, 300*time.Millisecond, 64<<10, component.NewSecret("geheim")
 	})
 }
 

@@ -1,0 +1,9 @@
+// Package agent proves hosts with an agent of their own: a manager over the
+// standard menu, its driver remote, agents on loopback, and sub-agents of
+// simulated hosts.
+//
+//	TestLife       every action of a VM, with either scheduler, and the trail of each down to the host
+//	TestRestart    an agent that is killed between two actions remembers its guests and the highest token
+//	TestHosts      strangers are listed, a dead sub-agent proves nothing, an agent that answers is no dead host
+//	TestMove       what moves between agents, and what does not
+package agent
