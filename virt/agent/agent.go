@@ -92,6 +92,9 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Agent, error) {
 		a.actions, err = openPipelines(cfg, a.services)
 	}
 	if err == nil {
+		err = CheckStore(a.dir())
+	}
+	if err == nil {
 		a.store, err = openStore(ctx, a.dir(), cfg.KeepJobs, a.log)
 	}
 	if err == nil {
