@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -44,6 +45,7 @@ func benchPackages(b *testing.B, clients int) {
 	defer cancel()
 	c := NewClient("http://"+l.Addr().String(), tr)
 	var submitted, done atomic.Int64
+	before, used := benchStats(b, s), processorTime(b)
 	b.ResetTimer()
 	var all sync.WaitGroup
 	for range clients {
@@ -60,7 +62,10 @@ func benchPackages(b *testing.B, clients int) {
 	}
 	all.Wait()
 	b.StopTimer()
+	used = processorTime(b) - used
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "jobs/s")
+	b.ReportMetric(float64(used.Nanoseconds())/1000/float64(b.N), "cpu-µs/job") // clients and all
+	b.ReportMetric(float64(b.N)/float64(max(benchStats(b, s).Syncs-before.Syncs, 1)), "jobs/sync")
 	tr.CloseIdleConnections()
 	if err := srv.Close(); err != nil {
 		b.Error(err)
@@ -71,6 +76,26 @@ func benchPackages(b *testing.B, clients int) {
 	if err := s.Close(); err != nil {
 		b.Error(err)
 	}
+}
+
+func benchStats(b *testing.B, s *broker.Broker) scheduler.Stats {
+	b.Helper()
+	st, err := s.Stats(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	return st
+}
+
+// processorTime is what this process has used. It tells more than the speed on a
+// machine that others use too.
+func processorTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // tenJobs submits a package, and takes and completes ten jobs of any.

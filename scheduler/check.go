@@ -49,9 +49,16 @@ func Resolve(actions map[string]Action, p Package, t trail.Trail) Package {
 	if p.ID == "" {
 		p.ID = newID()
 	}
-	p.Jobs = slices.Clone(p.Jobs)
-	for i := range p.Jobs {
-		j := &p.Jobs[i]
+	p.Jobs = ResolveMore(actions, nil, p.Jobs, t)
+	return p
+}
+
+// ResolveMore is Resolve for jobs that follow others in a package, which are
+// resolved already.
+func ResolveMore(actions map[string]Action, before, jobs []Job, t trail.Trail) []Job {
+	jobs = slices.Clone(jobs)
+	for i := range jobs {
+		j := &jobs[i]
 		if j.ID == "" {
 			j.ID = newID()
 		}
@@ -66,16 +73,21 @@ func Resolve(actions map[string]Action, p Package, t trail.Trail) Package {
 		}
 		j.Urgent = j.Urgent || a.Urgent
 	}
-	for i := range p.Jobs {
-		j := &p.Jobs[i]
+	for i := range jobs {
+		j := &jobs[i]
 		j.After = slices.Clone(j.After)
 		for k := range j.After {
-			if d := &j.After[k]; d.Index != nil {
-				*d = Dependency{ID: p.Jobs[*d.Index].ID, Accept: d.Accept}
+			d := &j.After[k]
+			switch {
+			case d.Index == nil:
+			case *d.Index < len(before):
+				*d = Dependency{ID: before[*d.Index].ID, Accept: d.Accept}
+			default:
+				*d = Dependency{ID: jobs[*d.Index-len(before)].ID, Accept: d.Accept}
 			}
 		}
 	}
-	return p
+	return jobs
 }
 
 // newID is unique and sorts by time.
@@ -98,7 +110,23 @@ func orElse(s, other string) string {
 // Whether a dependency on an earlier job exists is for the scheduler to find
 // out.
 func Check(actions map[string]Action, p Package) error {
-	c := checker{actions: actions, ids: map[string]int{}, keys: map[[2]string]int{}}
+	find := func(j *Job) (Action, bool) {
+		a, ok := actions[j.Action]
+		return a, ok
+	}
+	return Checking{Find: find, Known: actions}.Check(p)
+}
+
+// Checking says against what packages are checked.
+type Checking struct {
+	Find   func(*Job) (Action, bool) // the action that a job calls
+	Known  map[string]Action         // to be suggested where there is none
+	Before []Job                     // of the same package, which were checked before
+}
+
+// Check is the function Check for all of p, or what follows Before in it.
+func (k Checking) Check(p Package) error {
+	c := checker{Checking: k}
 	if p.ID != "" {
 		if err := registry.CheckName(p.ID); err != nil {
 			c.add("the package's ID: %v", err)
@@ -107,22 +135,33 @@ func Check(actions map[string]Action, p Package) error {
 	switch {
 	case len(p.Jobs) == 0:
 		c.add("it has no jobs")
-	case len(p.Jobs) > MaxJobs:
-		c.add("it has %d jobs, at most %d are taken at once", len(p.Jobs), MaxJobs)
+	case len(k.Before)+len(p.Jobs) > MaxJobs:
+		c.add("it has %d jobs, at most %d are taken at once", len(k.Before)+len(p.Jobs), MaxJobs)
 		return &CheckError{c.problems}
 	}
+	before := len(k.Before)
 	for i := range p.Jobs {
 		if id := p.Jobs[i].ID; id != "" {
-			if first, ok := c.ids[id]; ok {
-				c.add("job %d: its ID %q is that of job %d too", i, id, first)
+			first, ok := c.ids[id]
+			if !ok {
+				first = slices.IndexFunc(k.Before, func(j Job) bool { return j.ID == id })
+				ok = first >= 0
 			}
-			c.ids[id] = i
+			if ok {
+				c.add("job %d: its ID %q is that of job %d too", before+i, id, first)
+			}
+			if c.ids == nil {
+				c.ids = make(map[string]int, len(p.Jobs))
+			}
+			c.ids[id] = before + i
 		}
 	}
+	depend := false
 	for i := range p.Jobs {
-		c.job(i, &p.Jobs[i], len(p.Jobs))
+		c.job(before+i, &p.Jobs[i], before+len(p.Jobs))
+		depend = depend || len(p.Jobs[i].After) > 0
 	}
-	if len(c.problems) == 0 {
+	if len(c.problems) == 0 && depend {
 		c.cycle(p.Jobs)
 	}
 	if len(c.problems) == 0 {
@@ -135,7 +174,7 @@ func Check(actions map[string]Action, p Package) error {
 }
 
 type checker struct {
-	actions  map[string]Action
+	Checking
 	ids      map[string]int
 	keys     map[[2]string]int
 	problems []string
@@ -145,11 +184,28 @@ func (c *checker) add(format string, args ...any) {
 	c.problems = append(c.problems, fmt.Sprintf(format, args...))
 }
 
+// place is where a problem is. It is put into words only if there is one.
+type place struct {
+	i      int    // of the job; negative if it is about the action alone
+	action string // if it is known
+}
+
+func (p place) String() string {
+	switch {
+	case p.i < 0:
+		return "action " + p.action
+	case p.action == "":
+		return fmt.Sprintf("job %d", p.i)
+	}
+	return fmt.Sprintf("job %d (%s)", p.i, p.action)
+}
+
+// job checks the job at position i of a package of n.
 func (c *checker) job(i int, j *Job, n int) {
-	a, ok := c.actions[j.Action]
-	at := fmt.Sprintf("job %d", i)
+	a, ok := c.Find(j)
+	at := place{i: i}
 	if ok {
-		at = fmt.Sprintf("job %d (%s)", i, j.Action)
+		at.action = j.Action
 	}
 	name := func(what, s string) {
 		if err := registry.CheckName(s); err != nil {
@@ -165,9 +221,9 @@ func (c *checker) job(i int, j *Job, n int) {
 	if ok {
 		c.params(at, a, j.Params)
 	} else {
-		hint := component.DidYouMean(j.Action, maps.Keys(c.actions))
+		hint := component.DidYouMean(j.Action, maps.Keys(c.Known))
 		if hint == "" {
-			hint = "known are " + strings.Join(slices.Sorted(maps.Keys(c.actions)), ", ")
+			hint = "known are " + strings.Join(slices.Sorted(maps.Keys(c.Known)), ", ")
 		}
 		c.add("%s: there is no action %.64q (%s)", at, j.Action, hint)
 	}
@@ -201,8 +257,16 @@ func (c *checker) job(i int, j *Job, n int) {
 			c.add("%s: its idempotency key: %v", at, err)
 		}
 		k := [2]string{j.Trail.Source, j.Key}
-		if first, ok := c.keys[k]; ok {
+		first, ok := c.keys[k]
+		if !ok {
+			first = slices.IndexFunc(c.Before, func(o Job) bool { return o.Key == k[1] && o.Trail.Source == k[0] })
+			ok = first >= 0
+		}
+		if ok {
 			c.add("%s: its idempotency key is that of job %d too", at, first)
+		}
+		if c.keys == nil {
+			c.keys = map[[2]string]int{}
 		}
 		c.keys[k] = i
 	}
@@ -215,7 +279,7 @@ func checkIdempotency(key string) error {
 	return registry.CheckTag("key", key)
 }
 
-func (c *checker) after(at string, i int, j *Job, n int) {
+func (c *checker) after(at place, i int, j *Job, n int) {
 	if len(j.After) > MaxAfter {
 		c.add("%s: it has %d dependencies, at most %d are allowed", at, len(j.After), MaxAfter)
 		return
@@ -242,10 +306,13 @@ func (c *checker) after(at string, i int, j *Job, n int) {
 }
 
 // params checks what is given against what the action takes.
-func (c *checker) params(at string, a Action, doc registry.Document) {
+func (c *checker) params(at place, a Action, doc registry.Document) {
 	if doc.Len() > MaxParams {
 		c.add("%s: its parameters have %d bytes, at most %d are allowed", at, doc.Len(), MaxParams)
 		return
+	}
+	if a.AnyParams && len(a.Params) == 0 {
+		return // a document is an object
 	}
 	given, err := doc.Map()
 	if err != nil {
@@ -353,10 +420,13 @@ func (c *checker) cycle(jobs []Job) {
 			if d.Index != nil {
 				to, inside = *d.Index, true
 			}
+			if to -= len(c.Before); to < 0 {
+				inside = false // what was checked before waits for none of these
+			}
 			switch {
 			case !inside || state[to] == done:
 			case state[to] == open:
-				c.add("%s", circle(path[slices.Index(path, to):]))
+				c.add("%s", circle(path[slices.Index(path, to):], len(c.Before)))
 				return
 			default:
 				state[to] = open
@@ -366,7 +436,8 @@ func (c *checker) cycle(jobs []Job) {
 	}
 }
 
-func circle(path []int) string {
+// circle puts it into words; the first of the jobs stands at base.
+func circle(path []int, base int) string {
 	var b strings.Builder
 	b.WriteString("jobs wait for each other: ")
 	for n, i := range path {
@@ -374,8 +445,8 @@ func circle(path []int) string {
 			b.WriteString("… → ")
 			break
 		}
-		fmt.Fprintf(&b, "%d → ", i)
+		fmt.Fprintf(&b, "%d → ", base+i)
 	}
-	fmt.Fprintf(&b, "%d", path[0])
+	fmt.Fprintf(&b, "%d", base+path[0])
 	return b.String()
 }

@@ -22,7 +22,7 @@ func (e *ParamsError) Is(target error) bool { return target == ErrInvalid }
 // does it before it begins, as its queue may take what it cannot do.
 func (a Action) CheckParams(params registry.Document) error {
 	var c checker
-	c.params("action "+a.Name, a, params)
+	c.params(place{-1, a.Name}, a, params)
 	if len(c.problems) == 0 {
 		return nil
 	}

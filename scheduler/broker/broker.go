@@ -221,12 +221,20 @@ func (l *loader) Restore(index uint64, records iter.Seq2[[]byte, error]) error {
 
 // Replay implements journal.Loader.
 func (l *loader) Replay(index uint64, rec []byte) error {
-	r, err := decode(&dec{b: rec, name: l.core.wordOf})
-	if err != nil {
-		return fmt.Errorf("record %d cannot be read: %w", index, err)
-	}
-	if err := r.apply(l.core); err != nil {
+	applied := false
+	err := unbundle(rec, func(one []byte) error {
+		r, err := decode(&dec{b: one, name: l.core.wordOf})
+		if err != nil {
+			return err
+		}
+		applied = true
+		return r.apply(l.core)
+	})
+	switch {
+	case err != nil && applied:
 		return fmt.Errorf("record %d cannot be applied: %w", index, err)
+	case err != nil:
+		return fmt.Errorf("record %d cannot be read: %w", index, err)
 	}
 	return nil
 }

@@ -73,7 +73,7 @@ func (b *Broker) NewPackage(ctx context.Context, p scheduler.Package) (scheduler
 		if b.core.packs.building >= maxBuilding {
 			return &scheduler.TooManyError{Queued: b.core.packs.building, Max: maxBuilding, After: retryWrite}
 		}
-		if err := b.known(t, p.Jobs, nil); err != nil {
+		if err := b.known(t, p.Jobs, nil, 0); err != nil {
 			return err
 		}
 		t.comes(p.ID)
@@ -105,33 +105,38 @@ func newID() string {
 }
 
 // known refuses jobs whose ID is known, or that depend on what is neither known
-// nor in the package.
-func (b *Broker) known(t *tx, jobs, before []scheduler.Job) error {
-	inside := make(map[string]bool, len(jobs)+len(before))
-	for i := range before {
-		inside[before[i].ID] = true
-	}
+// nor in the package p, nil if it is new, in which they follow so many others.
+func (b *Broker) known(t *tx, jobs []scheduler.Job, p *pack, before int) error {
+	c := b.core
+	depend := 0
 	for i := range jobs {
 		id := jobs[i].ID
-		if b.core.taken(id, nil) || inside[id] {
+		depend += len(jobs[i].After)
+		if c.taken(id, nil) {
 			return fmt.Errorf("%w: there is a job with the ID %s already", scheduler.ErrConflict, id)
 		}
 		if t.ids[id] {
 			return errLater
 		}
-		inside[id] = true
 	}
 	for i := range jobs {
 		t.comes(jobs[i].ID)
 	}
+	if depend == 0 {
+		return nil
+	}
+	inside := make(map[string]bool, len(jobs))
+	for i := range jobs {
+		inside[jobs[i].ID] = true
+	}
 	for i := range jobs {
 		for _, d := range jobs[i].After {
 			switch {
-			case inside[d.ID] || b.core.jobs[d.ID] != nil:
+			case inside[d.ID], p != nil && c.packs.reserved[d.ID] == p, c.jobs[d.ID] != nil:
 			case t.ids[d.ID]:
 				return errLater
 			default:
-				return fmt.Errorf("%w: job %d (%s) depends on job %q, which is not known (any more)", scheduler.ErrInvalid, len(before)+i, jobs[i].Action, d.ID)
+				return fmt.Errorf("%w: job %d (%s) depends on job %q, which is not known (any more)", scheduler.ErrInvalid, before+i, jobs[i].Action, d.ID)
 			}
 		}
 	}
@@ -154,25 +159,15 @@ func (b *Broker) AddJobs(ctx context.Context, id string, jobs ...scheduler.Job) 
 	if err != nil {
 		return nil, err
 	}
-	added, err := b.resolveAdded(ctx, before, jobs)
+	more, err := b.resolve(ctx, scheduler.Package{Jobs: jobs}, before...)
 	if err != nil {
 		return nil, err
 	}
-	ids := make([]string, len(added))
-	for i := range added {
-		ids[i] = added[i].ID
+	ids := make([]string, len(more.Jobs))
+	for i := range more.Jobs {
+		ids[i] = more.Jobs[i].ID
 	}
-	return ids, b.add(ctx, id, before, added)
-}
-
-// resolveAdded checks jobs that follow others in a package.
-func (b *Broker) resolveAdded(ctx context.Context, before, jobs []scheduler.Job) ([]scheduler.Job, error) {
-	whole := scheduler.Package{Jobs: append(before[:len(before):len(before)], jobs...)}
-	resolved, err := b.resolve(ctx, whole)
-	if err != nil {
-		return nil, err
-	}
-	return resolved.Jobs[len(before):], nil
+	return ids, b.add(ctx, id, before, more.Jobs)
 }
 
 func (b *Broker) add(ctx context.Context, id string, before, fresh []scheduler.Job) error {
@@ -187,7 +182,7 @@ func (b *Broker) add(ctx context.Context, id string, before, fresh []scheduler.J
 		if err := b.room(len(fresh), t, false); err != nil {
 			return err
 		}
-		if err := b.known(t, fresh, before); err != nil {
+		if err := b.known(t, fresh, p, len(before)); err != nil {
 			return err
 		}
 		t.queued += len(fresh)

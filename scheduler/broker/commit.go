@@ -2,8 +2,10 @@ package broker
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/vagoth/vagoth/internal/journal"
@@ -38,27 +40,33 @@ type tx struct {
 	flush    bool
 	prepared []int // the commands whose records these are
 	refused  error // one of the records cannot be written
+	written  enc   // the records as they are given to the journal
 	slices   [][]byte
 }
 
 func (t *tx) reset() {
 	if cap(t.buf.b) > 8<<20 {
-		t.buf.b = nil
+		t.buf.b, t.written.b = nil, nil
 	}
 	t.buf.b, t.ends = t.buf.b[:0], t.ends[:0]
 	clear(t.records)
 	clear(t.jobs)
 	clear(t.packs)
 	t.records, t.jobs, t.packs, t.prepared = t.records[:0], t.jobs[:0], t.packs[:0], t.prepared[:0]
-	t.ids, t.keys, t.queued, t.seqs, t.flush = nil, nil, 0, 0, false
+	clear(t.ids)
+	clear(t.keys)
+	t.queued, t.seqs, t.flush = 0, 0, false
 }
+
+// maxRecord is the largest record, with room for being bundled.
+const maxRecord = journal.MaxRecord - 64
 
 // add takes a record.
 func (t *tx) add(r record) {
 	start := len(t.buf.b)
 	encode(&t.buf, r)
-	if size := len(t.buf.b) - start; size > journal.MaxRecord {
-		t.refused = fmt.Errorf("%w: it needs %d bytes on disk, at most %d are taken at once: submit it in parts", scheduler.ErrInvalid, size, journal.MaxRecord)
+	if size := len(t.buf.b) - start; size > maxRecord {
+		t.refused = fmt.Errorf("%w: it needs %d bytes on disk, at most %d are taken at once: submit it in parts", scheduler.ErrInvalid, size, maxRecord)
 	}
 	t.ends = append(t.ends, len(t.buf.b))
 	t.records = append(t.records, r)
@@ -215,16 +223,41 @@ func (b *Broker) write(t *tx) error {
 	if b.journal == nil {
 		return nil
 	}
-	t.slices = t.slices[:0]
-	start := 0
-	for _, end := range t.ends {
-		t.slices = append(t.slices, t.buf.b[start:end])
-		start = end
-	}
+	t.bundle()
 	if _, err := b.journal.AppendBatch(context.Background(), t.slices); err != nil {
 		return fmt.Errorf("it cannot be written: %w", err)
 	}
 	return nil
+}
+
+// bundleSize is how many bytes of records go into one bundle, or the first of
+// them alone if it is larger.
+const bundleSize = 1 << 20
+
+// bundle puts the records together into few that the journal writes, since each
+// of those costs it much more than its bytes.
+func (t *tx) bundle() {
+	if len(t.ends) == 1 {
+		t.slices = append(t.slices[:0], t.buf.b)
+		return
+	}
+	w := &t.written
+	w.b, t.slices = slices.Grow(w.b[:0], len(t.buf.b)+binary.MaxVarintLen64*len(t.ends)), t.slices[:0]
+	begin, start := 0, 0
+	for _, end := range t.ends {
+		if size := len(w.b) - begin; size > 0 && size+end-start > bundleSize {
+			t.slices = append(t.slices, w.b[begin:])
+			begin = len(w.b)
+		}
+		if len(w.b) == begin {
+			w.byte(format)
+			w.byte(byte(kindBundle))
+		}
+		w.u(uint64(end - start))
+		w.b = append(w.b, t.buf.b[start:end]...)
+		start = end
+	}
+	t.slices = append(t.slices, w.b[begin:])
 }
 
 // note applies a record at once and lets it be written with the next commit. The

@@ -205,9 +205,10 @@ func (b *Broker) Complete(ctx context.Context, list ...scheduler.Completion) ([]
 	if len(list) == 0 {
 		return nil, nil
 	}
-	answers := make([]*answer, len(list))
+	room, answers := make([]answer, len(list)), make([]*answer, len(list))
 	for i, c := range list {
-		answers[i] = &answer{Completion: c}
+		room[i].Completion = c
+		answers[i] = &room[i]
 	}
 	return b.complete(ctx, answers)
 }

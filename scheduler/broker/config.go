@@ -140,13 +140,24 @@ func match[C any](sections map[string]C, name string) (C, bool) {
 	if c, ok := sections[name]; ok {
 		return c, true
 	}
-	for n := len(name); n >= 0 && len(sections) > 0; n-- {
-		if c, ok := sections[name[:n]+"*"]; ok {
-			return c, true
+	if len(sections) > len(name) {
+		for n := len(name); n >= 0; n-- {
+			if c, ok := sections[name[:n]+"*"]; ok {
+				return c, true
+			}
+		}
+		var none C
+		return none, false
+	}
+	var best C
+	longest := -1
+	for pattern, c := range sections {
+		n := len(pattern) - 1
+		if n > longest && pattern[n] == '*' && strings.HasPrefix(name, pattern[:n]) {
+			best, longest = c, n
 		}
 	}
-	var none C
-	return none, false
+	return best, longest >= 0
 }
 
 // settings are a Config whose sections by name can be replaced at any time.

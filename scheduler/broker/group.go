@@ -24,23 +24,26 @@ type group struct {
 	busy    bool
 	closed  bool
 	idle    chan struct{} // closed when nobody is left after close
-	last    int           // commands of the last commit
-	before  int           // and of the one before
+	present int           // callers whom the last commit answered or let wait
 	took    time.Duration // the last commit
+	spare   gosync.Pool   // of *call
 
-	batch []command // of who has the turn
+	calls []*call // of who has the turn
+	batch []command
 	errs  []error
 }
 
 type call struct {
 	cmd   command
 	taken bool
-	lead  chan struct{} // has room for one: it is this one's turn
-	done  chan error    // has room for one
+	err   error     // set before it is woken
+	wake  chan bool // has room for one: true if it is this one's turn, false if it is done
 }
 
 func newGroup(commit func([]command, []error)) *group {
-	return &group{commit: commit, idle: make(chan struct{})}
+	g := &group{commit: commit, idle: make(chan struct{})}
+	g.spare.New = func() any { return &call{wake: make(chan bool, 1)} }
+	return g
 }
 
 // do commits cmd and waits for its outcome. If ctx ends before that begins, the
@@ -49,7 +52,12 @@ func (g *group) do(ctx context.Context, cmd command) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	c := &call{cmd: cmd, lead: make(chan struct{}, 1), done: make(chan error, 1)}
+	c := g.spare.Get().(*call) //nolint:forcetypeassert // nothing else is put there
+	c.cmd, c.taken, c.err = cmd, false, nil
+	defer func() {
+		c.cmd = nil
+		g.spare.Put(c)
+	}()
 	g.mu.Lock()
 	if g.closed {
 		g.mu.Unlock()
@@ -60,21 +68,22 @@ func (g *group) do(ctx context.Context, cmd command) error {
 	g.busy = true
 	g.mu.Unlock()
 	if first {
-		g.run()
-		return <-c.done
+		g.run(c)
+		return c.err
 	}
 	select {
-	case err := <-c.done:
-		return err
-	case <-c.lead:
-		g.run()
-		return <-c.done
+	case lead := <-c.wake:
+		if lead {
+			g.run(c)
+		}
+		return c.err
 	case <-ctx.Done():
 	}
 	if g.withdraw(c) {
 		return ctx.Err()
 	}
-	return <-c.done
+	<-c.wake
+	return c.err
 }
 
 func (g *group) withdraw(c *call) bool {
@@ -85,7 +94,7 @@ func (g *group) withdraw(c *call) bool {
 	}
 	g.waiting = slices.DeleteFunc(g.waiting, func(o *call) bool { return o == c })
 	select {
-	case <-c.lead:
+	case <-c.wake:
 		g.passOn()
 	default:
 	}
@@ -96,7 +105,7 @@ func (g *group) withdraw(c *call) bool {
 // g.mu.
 func (g *group) passOn() {
 	if len(g.waiting) > 0 {
-		g.waiting[0].lead <- struct{}{}
+		g.waiting[0].wake <- true
 		return
 	}
 	g.busy = false
@@ -111,7 +120,7 @@ const maxYields = 100
 // gather waits for those who are expected, for a fraction of what a commit takes.
 // The caller has the turn, and g.mu.
 func (g *group) gather() {
-	expected := min(g.last+g.before, groupMax)
+	expected := min(g.present, groupMax)
 	if expected <= 2 || len(g.waiting) >= expected {
 		return
 	}
@@ -124,30 +133,32 @@ func (g *group) gather() {
 }
 
 // run commits one batch. Its caller's command is the first that waits.
-func (g *group) run() {
+func (g *group) run(mine *call) {
 	g.mu.Lock()
 	g.gather()
 	n := min(len(g.waiting), groupMax)
-	calls := slices.Clone(g.waiting[:n])
+	g.calls, g.batch, g.errs = append(g.calls[:0], g.waiting[:n]...), g.batch[:0], g.errs[:0]
 	g.waiting = slices.Delete(g.waiting, 0, n)
-	g.batch, g.errs = g.batch[:0], g.errs[:0]
-	for _, c := range calls {
+	for _, c := range g.calls {
 		c.taken = true
 		g.batch, g.errs = append(g.batch, c.cmd), append(g.errs, nil)
 	}
-	g.before, g.last = g.last, n
 	g.mu.Unlock()
 
 	begin := time.Now()
 	g.commit(g.batch, g.errs)
 	took := time.Since(begin)
 
-	for i, c := range calls {
-		c.done <- g.errs[i]
+	for i, c := range g.calls {
+		if c.err = g.errs[i]; c != mine {
+			c.wake <- false
+		}
 	}
+	clear(g.calls)
 	clear(g.batch)
+	clear(g.errs)
 	g.mu.Lock()
-	g.took = took
+	g.took, g.present = took, n+len(g.waiting)
 	g.passOn()
 	g.mu.Unlock()
 }

@@ -38,6 +38,7 @@ const (
 	kindBuilt
 	kindAdded
 	kindDiscarded
+	kindBundle // several of the others, each after its length
 )
 
 func newRecord(k kind) (record, error) {
@@ -90,6 +91,23 @@ func decode(d *dec) (record, error) {
 	}
 	r.get(d)
 	return r, d.end()
+}
+
+// unbundle calls f with the record, or with each of those that it bundles.
+func unbundle(rec []byte, f func([]byte) error) error {
+	if len(rec) < 2 || rec[0] != format || kind(rec[1]) != kindBundle {
+		return f(rec)
+	}
+	for d := (&dec{b: rec[2:]}); len(d.b) > 0; {
+		one := d.bytes()
+		if d.err != nil {
+			return d.err
+		}
+		if err := f(one); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // opened begins an epoch.

@@ -222,9 +222,18 @@ func FuzzRecord(f *testing.F) {
 		f.Fatal(err)
 	}
 	for _, rec := range r.records {
+		if err := unbundle(rec, func(one []byte) error { f.Add(one); return nil }); err != nil {
+			f.Fatal(err)
+		}
 		f.Add(rec)
 	}
 	f.Fuzz(func(t *testing.T, rec []byte) {
+		_ = unbundle(rec, func(one []byte) error { // which is no more than what is in it
+			if len(one) > len(rec) {
+				t.Fatalf("%d bytes out of %d", len(one), len(rec))
+			}
+			return nil
+		})
 		got, err := decode(&dec{b: rec})
 		if err != nil {
 			return

@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -31,14 +30,18 @@ func (b *Broker) Submit(ctx context.Context, p scheduler.Package) ([]scheduler.S
 }
 
 // resolve checks what can be checked without looking at other jobs, and fills in
-// what the package leaves open.
-func (b *Broker) resolve(ctx context.Context, p scheduler.Package) (scheduler.Package, error) {
-	if err := scheduler.Check(b.actionsFor(p), p); err != nil {
+// what the package leaves open. If it follows others in a package that is being
+// built, these are before.
+func (b *Broker) resolve(ctx context.Context, p scheduler.Package, before ...scheduler.Job) (scheduler.Package, error) {
+	if err := (scheduler.Checking{Find: b.action, Known: b.actions, Before: before}).Check(p); err != nil {
 		return p, err
 	}
 	t := trail.From(ctx)
 	t.Job, t.Attempt, t.Token = "", 0, trail.Token{}
-	p = scheduler.Resolve(b.actions, p, t)
+	if p.ID == "" && before == nil {
+		p.ID = newID()
+	}
+	p.Jobs = scheduler.ResolveMore(b.actions, before, p.Jobs, t)
 	var problems []string
 	for i := range p.Jobs {
 		j := &p.Jobs[i]
@@ -46,12 +49,12 @@ func (b *Broker) resolve(ctx context.Context, p scheduler.Package) (scheduler.Pa
 		j.Limits = unique(j.Limits)
 		for _, l := range j.Limits {
 			if _, ok := b.cfg.limit(l); !ok {
-				problems = append(problems, fmt.Sprintf("job %d (%s): there is no limit %.64q: name it in a section [limit.%.64s]", i, j.Action, l, l))
+				problems = append(problems, fmt.Sprintf("job %d (%s): there is no limit %.64q: name it in a section [limit.%.64s]", len(before)+i, j.Action, l, l))
 			}
 		}
 		var err error
 		if j.After, err = uniqueAfter(j.After); err != nil {
-			problems = append(problems, fmt.Sprintf("job %d (%s): %v", i, j.Action, err))
+			problems = append(problems, fmt.Sprintf("job %d (%s): %v", len(before)+i, j.Action, err))
 		}
 	}
 	if len(problems) > 0 {
@@ -60,32 +63,14 @@ func (b *Broker) resolve(ctx context.Context, p scheduler.Package) (scheduler.Pa
 	return p, nil
 }
 
-// actionsFor are the actions, and for queues that are left to workers outside
-// also those that only the workers know.
-func (b *Broker) actionsFor(p scheduler.Package) map[string]scheduler.Action {
-	actions := b.actions
-	for i := range p.Jobs {
-		j := &p.Jobs[i]
-		if _, ok := actions[j.Action]; ok || !b.cfg.queue(j.Queue).Remote || registry.CheckName(j.Action) != nil {
-			continue
-		}
-		if len(actions) == len(b.actions) {
-			if actions = maps.Clone(b.actions); actions == nil {
-				actions = map[string]scheduler.Action{}
-			}
-		}
-		actions[j.Action] = scheduler.Action{Name: j.Action, AnyParams: true, Remote: true}
+// action is the one that a job calls. In a queue that is left to workers outside
+// it may be one that only they know.
+func (b *Broker) action(j *scheduler.Job) (scheduler.Action, bool) {
+	a, ok := b.actions[j.Action]
+	if !ok && b.cfg.queue(j.Queue).Remote && registry.CheckName(j.Action) == nil {
+		return scheduler.Action{Name: j.Action, AnyParams: true, Remote: true}, true
 	}
-	if len(actions) == len(b.actions) {
-		return actions
-	}
-	for i := range p.Jobs { // the same name in a queue of this process is still unknown
-		j := &p.Jobs[i]
-		if _, ok := b.actions[j.Action]; !ok && !b.cfg.queue(j.Queue).Remote {
-			delete(actions, j.Action)
-		}
-	}
-	return actions
+	return a, ok
 }
 
 func unique(list []string) []string {

@@ -43,7 +43,8 @@ func (b *Broker) setTimer(at **timer, when int64, fill timer) {
 		b.timers.remove(t)
 		*at = nil
 	case t == nil:
-		t = &fill
+		t = new(timer) // not &fill, which would be made in the other cases too
+		*t = fill
 		t.when = when
 		b.timers.add(t)
 		*at = t
