@@ -3,6 +3,8 @@ package serve
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"strings"
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
@@ -10,31 +12,44 @@ import (
 	"github.com/vagoth/vagoth/registry"
 )
 
-// notify tells systemd, if it has started us, where the daemon stands.
-func (d *daemon) notify(state string) {
+// Systemd tells systemd, if it has started the process, where that stands.
+type Systemd struct{ Log *slog.Logger }
+
+// Notify tells it anything.
+func (s Systemd) Notify(state string) {
 	if _, err := systemd.SdNotify(false, state); err != nil {
-		d.log.Warn("cannot tell systemd", "state", state, "error", err)
+		s.Log.Warn("cannot tell systemd", "state", state, "error", err)
 	}
 }
 
-func (d *daemon) notifyReloading() {
+// Status says what the process is busy with.
+func (s Systemd) Status(text string) { s.Notify("STATUS=" + oneLine(text)) }
+
+// Stopping says that it ends, and what that takes.
+func (s Systemd) Stopping(text string) {
+	s.Notify(systemd.SdNotifyStopping + "\nSTATUS=" + oneLine(text))
+}
+
+// Reloading says that it reads its configuration again.
+func (s Systemd) Reloading() {
 	state := systemd.SdNotifyReloading
 	if at := systemd.SdNotifyMonotonicUsec(); at != "" {
 		state += "\n" + at // Type=notify-reload wants to know when
 	}
-	d.notify(state)
+	s.Notify(state)
 }
 
-func (d *daemon) notifyReady(format string, args ...any) {
-	d.notify(systemd.SdNotifyReady + "\nSTATUS=" + fmt.Sprintf(format, args...))
+// Ready says that all is served.
+func (s Systemd) Ready(format string, args ...any) {
+	s.Notify(systemd.SdNotifyReady + "\nSTATUS=" + oneLine(fmt.Sprintf(format, args...)))
 }
 
-// watchdog tells systemd now and then that the daemon lives, as long as the
-// registry answers.
-func (d *daemon) watchdog(ctx context.Context) {
+// Watchdog tells it now and then that the process lives, as long as healthy
+// finds nothing, which it has to say in time.
+func (s Systemd) Watchdog(ctx context.Context, what string, healthy func(context.Context) error) {
 	interval, err := systemd.SdWatchdogEnabled(false)
 	if err != nil {
-		d.log.Warn("systemd's watchdog stays silent", "error", err)
+		s.Log.Warn("systemd's watchdog stays silent", "error", err)
 	}
 	if err != nil || interval <= 0 {
 		return
@@ -42,13 +57,13 @@ func (d *daemon) watchdog(ctx context.Context) {
 	tick := time.NewTicker(interval / 3)
 	defer tick.Stop()
 	for {
-		if err := d.healthy(ctx, interval/3); err != nil {
+		if err := within(ctx, interval/3, healthy); err != nil {
 			if ctx.Err() != nil {
 				return
 			}
-			d.log.Error("the registry does not answer: systemd is told nothing and will restart the daemon", "error", err)
+			s.Log.Error(what+" does not answer: systemd is told nothing and will restart the process", "error", err)
 		} else {
-			d.notify(systemd.SdNotifyWatchdog)
+			s.Notify(systemd.SdNotifyWatchdog)
 		}
 		select {
 		case <-ctx.Done():
@@ -58,10 +73,19 @@ func (d *daemon) watchdog(ctx context.Context) {
 	}
 }
 
-// healthy reports whether the registry answers in time.
-func (d *daemon) healthy(ctx context.Context, within time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, within)
+func within(ctx context.Context, d time.Duration, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
+	return do(ctx)
+}
+
+func (d *daemon) systemd() Systemd { return Systemd{d.log} }
+
+// healthy reports whether the registry answers.
+func (d *daemon) healthy(ctx context.Context) error {
 	_, err := d.m.Registry.View(ctx, registry.Consistent()) // if it never returns, systemd is told nothing either
 	return err
 }
+
+// oneLine is text that systemd takes as one.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

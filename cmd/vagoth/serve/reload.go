@@ -15,19 +15,19 @@ func reloadable() []string {
 // reload takes what can be taken of the file as it is now. If any of it is
 // wrong all of it stays as it was.
 func (d *daemon) reload(ctx context.Context) {
-	d.notifyReloading()
+	d.systemd().Reloading()
 	restart, err := d.take(ctx)
 	switch {
 	case err != nil:
 		d.log.Error("nothing was reloaded: the old configuration stays", "error", err)
-		d.notifyReady("serving; the last reload failed: %s", oneLine(err.Error()))
+		d.systemd().Ready("serving; the last reload failed: %s", err)
 		return
 	case len(restart) > 0:
 		d.log.Warn("reloaded; these keys are taken when the daemon is started again", "keys", strings.Join(restart, ", "))
 	default:
 		d.log.Info("reloaded")
 	}
-	d.notifyReady("serving at %s", d.settings.Daemon.Socket)
+	d.systemd().Ready("serving at %s", d.settings.Daemon.Socket)
 }
 
 func (d *daemon) take(ctx context.Context) (restart []string, err error) {
@@ -44,12 +44,12 @@ func (d *daemon) take(ctx context.Context) (restart []string, err error) {
 	if err := checkListen(next.Daemon, d.tokens.HasTokens()); err != nil {
 		return nil, err
 	}
-	secure, err := readCertificates(next.Daemon)
+	takeCertificates, err := d.certs.Reload(files(next.Daemon))
 	if err != nil {
 		return nil, err
 	}
-	if had := d.certs.now.Load() != nil; had != (secure != nil) {
-		secure, restart = nil, []string{"[serve] tls_cert"} // a listener begins with TLS or without
+	if (d.certs != nil) != (next.Daemon.TLSCert != "") {
+		restart = []string{"[serve] tls_cert"} // a listener begins with TLS or without
 	}
 	of, err := d.m.Reload(ctx, next)
 	if err != nil {
@@ -61,14 +61,9 @@ func (d *daemon) take(ctx context.Context) (restart []string, err error) {
 			restart = append(restart, key)
 		}
 	}
-	if secure != nil {
-		d.certs.now.Store(secure)
-	}
+	takeCertificates()
 	d.mu.Lock()
 	d.current = next.Daemon
 	d.mu.Unlock()
 	return restart, d.setLevel(next.Daemon.LogLevel)
 }
-
-// oneLine is text that systemd takes as one.
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

@@ -83,12 +83,12 @@ type daemon struct {
 	level    *slog.LevelVar
 	settings *manager.Settings
 	tokens   *auth.Store
-	certs    certificates
+	certs    *Certificates // nil without TLS
 
 	m        *manager.Manager
 	metrics  *api.Metrics
-	socket   *socket
-	servers  []*server
+	socket   *Socket
+	servers  []*Endpoint
 	failed   chan error    // of a server or of the manager's work
 	stopping chan struct{} // closed when the shutdown begins
 	running  sync.WaitGroup
@@ -139,21 +139,16 @@ func prepare(s *manager.Settings, o Options) (*daemon, error) {
 	if d.tokens, err = auth.Open(string(s.Daemon.Tokens), auth.Options{Log: d.log, Now: o.Now}); err != nil {
 		return nil, fmt.Errorf("[serve] tokens: %w", err)
 	}
-	d.certs.hasTokens = d.tokens.HasTokens
 	if err := checkListen(s.Daemon, d.tokens.HasTokens()); err != nil {
 		return nil, err
 	}
-	tls, err := readCertificates(s.Daemon)
-	if err != nil {
-		return nil, err
-	}
-	d.certs.now.Store(tls)
-	return d, nil
+	d.certs, err = OpenCertificates(files(s.Daemon), d.tokens.HasTokens)
+	return d, err
 }
 
 // serve opens the cluster, serves it and closes it.
 func (d *daemon) serve(ctx context.Context) error {
-	d.notify("STATUS=opening the stores in " + d.settings.Data)
+	d.systemd().Status("opening the stores in " + d.settings.Data)
 	m, err := manager.Open(ctx, d.settings, manager.Options{Log: d.log, Now: d.o.Now, LockWait: d.o.LockWait})
 	if err != nil {
 		return unlessEnded(ctx, err)
@@ -174,7 +169,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	d.start()
 	watch, endWatch := context.WithCancel(work)
 	defer endWatch()
-	d.running.Go(func() { d.watchdog(watch) })
+	d.running.Go(func() { d.systemd().Watchdog(watch, "the registry", d.healthy) })
 	d.running.Go(func() {
 		if err := d.metrics.Run(watch); err != nil {
 			d.fail(err)
@@ -217,43 +212,57 @@ func (d *daemon) announce() {
 	for _, s := range d.servers {
 		d.log.Info("listening", "on", s.name, "address", s.address)
 	}
-	d.notifyReady("serving at %s", d.settings.Daemon.Socket)
+	d.systemd().Ready("serving at %s", d.settings.Daemon.Socket)
 	if d.o.Ready != nil {
 		d.o.Ready()
 	}
 }
 
 // openLog makes the log; what the command line says comes before the file.
-func (d *daemon) openLog() error {
-	d.level = new(slog.LevelVar)
-	if err := d.setLevel(d.settings.Daemon.LogLevel); err != nil {
-		return err
-	}
+func (d *daemon) openLog() (err error) {
 	format := d.o.Format
 	if format == "" {
 		format = d.settings.Daemon.LogFormat
 	}
-	opts := &slog.HandlerOptions{Level: d.level}
-	switch format {
-	case "text":
-		d.log = slog.New(slog.NewTextHandler(d.o.LogTo, opts))
-	case "json":
-		d.log = slog.New(slog.NewJSONHandler(d.o.LogTo, opts))
-	default:
-		return fmt.Errorf("there is no log format %.32q: there are text and json", format)
+	level := d.o.Level
+	if level == "" {
+		level = d.settings.Daemon.LogLevel
 	}
-	return nil
+	d.log, d.level, err = NewLog(d.o.LogTo, level, format)
+	return err
 }
 
+// setLevel takes the level of a file that was read again.
 func (d *daemon) setLevel(fromFile string) error {
-	text := d.o.Level
-	if text == "" {
-		text = fromFile
+	if d.o.Level != "" {
+		return nil
 	}
+	return SetLevel(d.level, fromFile)
+}
+
+// NewLog is a log in one of the formats text and json, with a level that can be
+// set while it is used.
+func NewLog(w io.Writer, level, format string) (*slog.Logger, *slog.LevelVar, error) {
+	v := new(slog.LevelVar)
+	if err := SetLevel(v, level); err != nil {
+		return nil, nil, err
+	}
+	opts := &slog.HandlerOptions{Level: v}
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, opts)), v, nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, opts)), v, nil
+	}
+	return nil, nil, fmt.Errorf("there is no log format %.32q: there are text and json", format)
+}
+
+// SetLevel reads a level by its name.
+func SetLevel(v *slog.LevelVar, text string) error {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(text)); err != nil {
 		return fmt.Errorf("there is no log level %.32q: there are debug, info, warn and error", text)
 	}
-	d.level.Set(l)
+	v.Set(l)
 	return nil
 }

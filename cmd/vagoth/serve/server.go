@@ -5,35 +5,18 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"net"
 	"net/http"
-	"sync"
-	"time"
 
 	"github.com/vagoth/vagoth/manager"
 	"github.com/vagoth/vagoth/scheduler"
 )
 
-// maxHeaderBytes bounds the headers of a request.
-const maxHeaderBytes = 64 << 10
-
-// server is a listener with what is served there.
-type server struct {
-	name     string
-	address  string // for people
-	listener net.Listener
-	bounded  *bounded
-	http     *http.Server
-	ended    context.CancelCauseFunc // of the contexts of its requests
-}
-
 // listen opens every listener, in front of which nobody is served yet.
 func (d *daemon) listen(ctx context.Context) (err error) {
 	cfg := d.settings.Daemon
 	handler := d.handler()
-	if d.socket, err = listenUnix(ctx, string(cfg.Socket), cfg.SocketGroup); err != nil {
+	if d.socket, err = ListenUnix(ctx, string(cfg.Socket), cfg.SocketGroup); err != nil {
 		return err
 	}
 	d.add(cfg, "socket", d.socket, nil, handler)
@@ -47,8 +30,8 @@ func (d *daemon) listen(ctx context.Context) (err error) {
 			return fmt.Errorf("[serve] listen: %w", err)
 		}
 		var secure *tls.Config
-		if d.certs.now.Load() != nil {
-			secure = d.certs.config()
+		if d.certs != nil {
+			secure = d.certs.Config()
 		}
 		d.add(cfg, "network", l, secure, handler)
 	}
@@ -72,29 +55,16 @@ func (d *daemon) listen(ctx context.Context) (err error) {
 
 // add puts a bounded server in front of h.
 func (d *daemon) add(cfg manager.Daemon, name string, l net.Listener, secure *tls.Config, h http.Handler) {
-	b := newBounded(l, cfg.MaxConnections, cfg.BodyTimeout, secure == nil)
-	var listener net.Listener = b
-	if secure != nil {
-		listener = tls.NewListener(b, secure)
-	}
-	base, ended := context.WithCancelCause(context.Background())
-	d.servers = append(d.servers, &server{name: name, address: l.Addr().String(), listener: listener, bounded: b, ended: ended, http: &http.Server{
-		Handler:           patient(h, cfg.BodyTimeout),
-		BaseContext:       func(net.Listener) context.Context { return base },
-		ReadHeaderTimeout: cfg.HeaderTimeout,
-		IdleTimeout:       cfg.IdleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		TLSNextProto:      map[string]func(*http.Server, *tls.Conn, http.Handler){}, // HTTP/1.1 alone
-		ErrorLog:          slog.NewLogLogger(d.log.With("listener", name).Handler(), slog.LevelDebug),
-	}})
+	limits := Limits{MaxConnections: cfg.MaxConnections, HeaderTimeout: cfg.HeaderTimeout, BodyTimeout: cfg.BodyTimeout, IdleTimeout: cfg.IdleTimeout}
+	d.servers = append(d.servers, NewEndpoint(name, l, secure, h, limits, d.log))
 }
 
 // start serves.
 func (d *daemon) start() {
 	for _, s := range d.servers {
 		d.running.Go(func() {
-			if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-				d.fail(fmt.Errorf("cannot serve %s any longer: %w", s.name, err))
+			if err := s.Serve(); err != nil {
+				d.fail(err)
 			}
 		})
 	}
@@ -104,64 +74,10 @@ func (d *daemon) start() {
 func (d *daemon) closeListeners() error {
 	var errs []error
 	for _, s := range d.servers {
-		s.ended(nil)
-		errs = append(errs, s.listener.Close())
-		s.bounded.wait()
+		errs = append(errs, s.Abandon())
 	}
 	if d.socket != nil {
-		errs = append(errs, d.socket.remove())
+		errs = append(errs, d.socket.Remove())
 	}
 	return errors.Join(errs...)
-}
-
-// patient gives a request's body as long as it makes progress, at least 16 KiB
-// within each span. The answer's time is bounded by the connection's writes.
-func patient(h http.Handler, span time.Duration) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Body != nil && r.Body != http.NoBody {
-			rc := http.NewResponseController(w)
-			b := &body{ReadCloser: r.Body, span: span, extend: rc.SetReadDeadline}
-			if err := b.more(); err == nil {
-				r.Body = b
-			}
-		}
-		h.ServeHTTP(w, r)
-	})
-}
-
-// leastProgress is what a body brings at least within a span.
-const leastProgress = 16 << 10
-
-// body is a request's body with a deadline that moves on with what is read.
-type body struct {
-	io.ReadCloser
-	span   time.Duration
-	extend func(time.Time) error
-
-	mu    sync.Mutex
-	since int // bytes, since the deadline was set
-	done  bool
-}
-
-func (b *body) more() error {
-	b.since = 0
-	return b.extend(time.Now().Add(b.span))
-}
-
-// Read implements io.Reader. At the body's end net/http takes the deadline away
-// and watches the connection; from then on it is left alone, so that a long
-// answer is not taken for a slow request.
-func (b *body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.since += n
-	switch {
-	case b.done:
-	case errors.Is(err, io.EOF):
-		b.done = true
-	case b.since >= leastProgress:
-		_ = b.more()
-	}
-	return n, err
 }

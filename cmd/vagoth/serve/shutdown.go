@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	systemd "github.com/coreos/go-systemd/v22/daemon"
-
 	"github.com/vagoth/vagoth/scheduler"
 )
 
@@ -19,7 +17,7 @@ func (d *daemon) shutdown(endWork context.CancelFunc, worked <-chan struct{}) er
 	d.mu.Lock()
 	span := d.current.ShutdownTimeout
 	d.mu.Unlock()
-	d.notify(systemd.SdNotifyStopping + "\nSTATUS=handing back what runs")
+	d.systemd().Stopping("handing back what runs")
 	d.log.Info("stopping", "within", span)
 	close(d.stopping)
 	ctx, cancel := context.WithTimeout(context.Background(), span)
@@ -27,7 +25,7 @@ func (d *daemon) shutdown(endWork context.CancelFunc, worked <-chan struct{}) er
 
 	left := make(chan error, len(d.servers))
 	for _, s := range d.servers {
-		go func() { left <- s.http.Shutdown(ctx) }() // stops accepting now
+		go func() { left <- s.Shutdown(ctx) }() // stops accepting now
 	}
 	endWork()
 	var errs []error
@@ -45,11 +43,9 @@ func (d *daemon) shutdown(endWork context.CancelFunc, worked <-chan struct{}) er
 		}
 	}
 	for _, s := range d.servers {
-		s.ended(scheduler.ErrClosed)
-		_ = s.http.Close()
-		s.bounded.wait()
+		s.Close(scheduler.ErrClosed)
 	}
-	errs = append(errs, d.socket.remove())
+	errs = append(errs, d.socket.Remove())
 	select {
 	case <-worked:
 	default:

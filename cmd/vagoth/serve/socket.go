@@ -16,21 +16,21 @@ import (
 // maxSocketPath is the longest path that every system takes for a unix socket.
 const maxSocketPath = 103
 
-// socket is the unix socket of a daemon.
-type socket struct {
+// Socket is the unix socket of a daemon.
+type Socket struct {
 	net.Listener
 	path string
 	file os.FileInfo // as it was made
 }
 
-// listenUnix makes the socket, for the user alone or for a group too.
+// ListenUnix makes the socket, for the user alone or for a group too.
 //
 // It is made in a directory that nobody else can enter, gets its mode and owner
 // there and is then moved to its place, so that there is no moment in which it
 // can be reached by others, and whoever dials the path meets the old socket or
 // this one. The caller holds the lock of the data directory; a socket that
 // somebody answers at is nevertheless left alone.
-func listenUnix(ctx context.Context, path, group string) (*socket, error) {
+func ListenUnix(ctx context.Context, path, group string) (*Socket, error) {
 	if err := checkStale(ctx, path); err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func listenUnix(ctx context.Context, path, group string) (*socket, error) {
 	return s, nil
 }
 
-func makeSocket(ctx context.Context, private, path string, gid int) (*socket, error) {
+func makeSocket(ctx context.Context, private, path string, gid int) (*Socket, error) {
 	made := filepath.Join(private, "s")
 	l, err := throughShortPath(made, func(short string) (net.Listener, error) {
 		var c net.ListenConfig
@@ -70,7 +70,7 @@ func makeSocket(ctx context.Context, private, path string, gid int) (*socket, er
 	if err != nil {
 		return nil, err
 	}
-	s := &socket{Listener: l, path: path}
+	s := &Socket{Listener: l, path: path}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
 	mode := fs.FileMode(0o600)
 	if gid >= 0 {
@@ -90,7 +90,7 @@ func makeSocket(ctx context.Context, private, path string, gid int) (*socket, er
 }
 
 // Addr implements net.Listener. It is where the socket is, not where it was made.
-func (s *socket) Addr() net.Addr { return &net.UnixAddr{Name: s.path, Net: "unix"} }
+func (s *Socket) Addr() net.Addr { return &net.UnixAddr{Name: s.path, Net: "unix"} }
 
 // checkStale refuses a path where something else is, or where somebody answers.
 func checkStale(ctx context.Context, path string) error {
@@ -113,8 +113,8 @@ func checkStale(ctx context.Context, path string) error {
 	return nil
 }
 
-// remove takes the socket away, unless another one has its place by now.
-func (s *socket) remove() error {
+// Remove takes the socket away, unless another one has its place by now.
+func (s *Socket) Remove() error {
 	now, err := os.Lstat(s.path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(now, s.file) {
 		return nil

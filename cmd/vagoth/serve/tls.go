@@ -41,49 +41,80 @@ func isLoopback(host string) bool {
 	return err == nil && a.Unmap().IsLoopback()
 }
 
-// certificates are the daemon's, and those that sign its clients'. Each
+// Certificates are the daemon's, and those that sign its clients'. Each
 // connection begins with the ones of its moment.
-type certificates struct {
+type Certificates struct {
 	now       atomic.Pointer[tls.Config]
 	hasTokens func() bool
 }
 
-// readCertificates reads the files; nil if there is to be no TLS.
-func readCertificates(d manager.Daemon) (*tls.Config, error) {
-	if d.TLSCert == "" {
+// TLSFiles name them. Without ClientCA clients need none.
+type TLSFiles struct {
+	Section           string // of the config, for errors
+	Cert, Key, Client string
+}
+
+func files(d manager.Daemon) TLSFiles {
+	return TLSFiles{Section: "serve", Cert: string(d.TLSCert), Key: string(d.TLSKey), Client: string(d.ClientCA)}
+}
+
+// OpenCertificates reads the files; nil if there is to be no TLS. hasTokens says
+// that clients can show a token instead of a certificate.
+func OpenCertificates(f TLSFiles, hasTokens func() bool) (*Certificates, error) {
+	cfg, err := f.read()
+	if cfg == nil || err != nil {
+		return nil, err
+	}
+	c := &Certificates{hasTokens: hasTokens}
+	c.now.Store(cfg)
+	return c, nil
+}
+
+// Reload reads the files for the connections to come, once take is called. A nil
+// c, without TLS, stays that.
+func (c *Certificates) Reload(f TLSFiles) (take func(), err error) {
+	cfg, err := f.read()
+	if c == nil || cfg == nil || err != nil {
+		return func() {}, err
+	}
+	return func() { c.now.Store(cfg) }, nil
+}
+
+func (f TLSFiles) read() (*tls.Config, error) {
+	if f.Cert == "" {
 		return nil, nil
 	}
-	pair, err := tls.LoadX509KeyPair(string(d.TLSCert), string(d.TLSKey))
+	pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)
 	if err != nil {
-		return nil, fmt.Errorf("[serve] tls_cert, tls_key: cannot use %s with %s: %w", d.TLSCert, d.TLSKey, err)
+		return nil, fmt.Errorf("[%s] tls_cert, tls_key: cannot use %s with %s: %w", f.Section, f.Cert, f.Key, err)
 	}
 	c := &tls.Config{
 		MinVersion:   tls.VersionTLS12,
 		Certificates: []tls.Certificate{pair},
 		NextProtos:   []string{"http/1.1"},
 	}
-	if d.ClientCA == "" {
+	if f.Client == "" {
 		return c, nil
 	}
-	pem, err := os.ReadFile(string(d.ClientCA))
+	pem, err := os.ReadFile(f.Client)
 	if err != nil {
-		return nil, fmt.Errorf("[serve] client_ca: %w", err)
+		return nil, fmt.Errorf("[%s] client_ca: %w", f.Section, err)
 	}
 	c.ClientCAs, c.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
 	if !c.ClientCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("[serve] client_ca: %s holds no certificate in PEM", d.ClientCA)
+		return nil, fmt.Errorf("[%s] client_ca: %s holds no certificate in PEM", f.Section, f.Client)
 	}
 	return c, nil
 }
 
-// config is what a listener is given; it does not change.
-func (c *certificates) config() *tls.Config {
+// Config is what a listener is given; it does not change.
+func (c *Certificates) Config() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: c.forClient}
 }
 
 // forClient asks for a certificate, and insists if there is nothing else that a
 // client could show.
-func (c *certificates) forClient(*tls.ClientHelloInfo) (*tls.Config, error) {
+func (c *Certificates) forClient(*tls.ClientHelloInfo) (*tls.Config, error) {
 	now := c.now.Load()
 	if now == nil {
 		return nil, errors.New("there is no certificate")
