@@ -107,6 +107,9 @@ func TestClientRequests(t *testing.T) {
 		{"CreateSnapshot of a disk", `POST /guests/G/disks/0/snapshots {"id":"","dest":"s1","recursive":false,"destroyMoreRecent":false}`, `{}`, `null`, func() (any, string, error) { return two(c.CreateSnapshot(ctx, disk)) }},
 		{"DeleteSnapshot", "DELETE /guests/G/disks/0/snapshots/s1", `{}`, `null`, func() (any, string, error) { return two(c.DeleteSnapshot(ctx, disk)) }},
 		{"Rollback", `POST /guests/G/snapshots/s1/rollback {"id":"","dest":"","recursive":false,"destroyMoreRecent":true}`, `{}`, `null`, func() (any, string, error) { return two(c.Rollback(ctx, all, true)) }},
+		{"ProvisionGuest", `POST /guests/G/provision {"id":"G"}`, `{}`, `null`, func() (any, string, error) { return two(c.ProvisionGuest(ctx, Guest{ID: "G"})) }},
+		{"DeprovisionGuest", `POST /guests/G/deprovision {"id":"G"}`, `{}`, `null`, func() (any, string, error) { return two(c.DeprovisionGuest(ctx, Guest{ID: "G"})) }},
+		{"GuestStatus", "GET /v1/status?id=G", `{"complete":true,"guests":[]}`, `{"complete":true,"guests":[]}`, func() (any, string, error) { return one(c.GuestStatus(ctx, "G")) }},
 		{"Status", "GET /v1/status", `{"complete":true,"guests":[]}`, `{"complete":true,"guests":[]}`, func() (any, string, error) { return one(c.Status(ctx)) }},
 		{"ResetFence", "DELETE /v1/guests/G/fence", ``, `null`, func() (any, string, error) { return one(nil, c.ResetFence(ctx, "G")) }},
 	} {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -117,7 +118,11 @@ func NewRPC(e Endpoint, o RPCOptions) (*RPC, error) {
 			if o.Dial != nil {
 				return o.Dial(ctx)
 			}
-			return dialer.DialContext(ctx, network, address)
+			conn, err := dialer.DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return newLiveConn(conn), nil
 		},
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    o.MaxPending,
@@ -252,20 +257,27 @@ func (c *RPC) enter(ctx context.Context, method string) error {
 
 func (c *RPC) leave() { <-c.places }
 
+// post sends a request, again only if nothing of it was sent on a connection
+// that turned out to be closed.
 func (c *RPC) post(ctx context.Context, method string, body []byte) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(body))
-	if err != nil {
-		return nil, c.failed(method, true, err)
+	for try := 0; ; try++ {
+		var s sending
+		req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, s.trace()), http.MethodPost, c.url, bytes.NewReader(body))
+		if err != nil {
+			return nil, c.failed(method, true, err)
+		}
+		req.Header["Content-Type"] = []string{"application/json"}
+		req.Header["User-Agent"] = []string{"vagoth"}
+		SetTrail(req.Header, trail.From(ctx))
+		resp, err := c.transport.RoundTrip(req)
+		if err == nil {
+			return resp, nil
+		}
+		nothing := s.nothing(ctx.Err() != nil)
+		if !nothing || !s.got || try > cap(c.places) {
+			return nil, c.failed(method, nothing, brokenOff(ctx, err))
+		}
 	}
-	req.Header["Content-Type"] = []string{"application/json"}
-	req.Header["User-Agent"] = []string{"vagoth"}
-	SetTrail(req.Header, trail.From(ctx))
-	resp, err := c.transport.RoundTrip(req)
-	if err != nil {
-		var op *net.OpError
-		return nil, c.failed(method, errors.As(err, &op) && op.Op == "dial", brokenOff(ctx, err))
-	}
-	return resp, nil
 }
 
 // brokenOff says in plain words why nothing, or no more, came.
@@ -286,7 +298,6 @@ func readAnswer(resp *http.Response, limit int64) ([]byte, error) {
 		if _, err := io.ReadFull(resp.Body, data); err != nil {
 			return nil, err
 		}
-		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 1)) // sees the end, so that the connection is kept
 		return data, nil
 	}
 	return ReadBody(resp.Body, limit)
