@@ -128,6 +128,9 @@ func TestHostileAgent(t *testing.T) {
 				if !errors.Is(err, virt.ErrUnreachable) {
 					t.Errorf("%s: got error %v, want one that is ErrUnreachable", what, err)
 				}
+				if long := name == "huge" || name == "huge by its length"; long && err != nil && !strings.Contains(err.Error(), errTooLong.Error()) {
+					t.Errorf("%s: it was read to the end, or until the time was over: %v", what, err)
+				}
 				if err != nil && (len(err.Error()) > 2000 || strings.Contains(err.Error(), "geheim")) {
 					t.Errorf("%s: the error has %d bytes, or the token: %.2000s", what, len(err.Error()), err)
 				}

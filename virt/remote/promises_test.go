@@ -472,3 +472,51 @@ func TestConfig(t *testing.T) {
 		t.Errorf("a certificate authority that is not there: %v", err)
 	}
 }
+
+// A sub-agent that says no to what is done already, or yes to what it should not
+// do, is made up for where that can be seen.
+func TestSubAgentsThatAreNotIdempotent(t *testing.T) {
+	sims := simulated(t)
+	f, d, g := newFake(t, sims, "h1"), open(t, nil), vm("web")
+	h := f.host("h1")
+	made(t, d, h, g)
+	grumpy := func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, "/guests/") {
+			answer(w, 500, mistify.ErrorBody{Message: "Requested operation is not valid: domain is already so", Code: 500})
+			return true
+		}
+		return false
+	}
+	try := func(what string, call func(context.Context, virt.Host, virt.Guest) error, want bool) {
+		t.Helper()
+		if err := call(t.Context(), h, g); (err == nil) != want {
+			t.Errorf("%s: got error %v, want success: %v", what, err, want)
+		}
+	}
+	calls := every(d)
+	f.mu.Lock()
+	f.over = grumpy
+	f.mu.Unlock()
+	for what, fine := range map[string]bool{"stop": true, "shutdown": true, "start": false, "reboot": false, "suspend": false, "resume": false} {
+		try(what+" of what is off", calls[what], fine)
+	}
+	f.mu.Lock()
+	f.over = nil
+	f.mu.Unlock()
+	try("start", calls["start"], true)
+	f.mu.Lock()
+	f.over = grumpy
+	f.mu.Unlock()
+	for what, fine := range map[string]bool{"start": true, "resume": true, "stop": false, "shutdown": false, "reboot": false, "suspend": false} {
+		try(what+" of what runs", calls[what], fine)
+	}
+	// Nobody is asked to wipe the disks of what runs.
+	f.mu.Lock()
+	f.over = nil
+	f.mu.Unlock()
+	f.forget()
+	is(t, "deprovision of what runs", d.Deprovision(t.Context(), h, g), virt.ErrBusy)
+	if asked := f.asked(); len(asked) != 1 || !strings.HasPrefix(asked[0], "GET ") {
+		t.Errorf("for that the agent was asked %v, want it only to be looked at", asked)
+	}
+}
