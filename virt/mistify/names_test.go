@@ -105,6 +105,9 @@ func TestActions(t *testing.T) {
 	}
 	// What is done to a container never becomes what is done to a VM, nor the other way.
 	for _, a := range Actions() {
+		if name := ActionFor(TypeContainer, a.Name); seen[name].Name == "" {
+			t.Errorf("%s of a container is %s, which there is not", a.Name, name)
+		}
 		for _, kind := range []string{"", "vm", "zone"} {
 			if ActionFor(kind, a.Name) != a.Name {
 				t.Errorf("%s of a %q is %s", a.Name, kind, ActionFor(kind, a.Name))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -199,5 +200,27 @@ func TestStreamContentType(t *testing.T) {
 			t.Errorf("%q became %q", given, d.ContentType)
 		}
 		_ = d.Close()
+	}
+}
+
+// A stream's own path takes the bare request, and the envelope in which Mistify
+// once sent it; at RPCPath a stream is a method like others.
+func TestStreamRequests(t *testing.T) {
+	s := streams(nil)
+	for body, path := range map[string]string{
+		`{"id":"a"}`: "/snapshots/download",
+		`{"method":"Other.Name","params":[{"id":"a"}],"id":1}`:    "/snapshots/download",
+		`{"method":"Test.Download","params":[{"id":"a"}],"id":1}`: RPCPath,
+	} {
+		status, answer, h := ask(s, func(r *http.Request) { r.URL.Path = path }, body)
+		if status != http.StatusOK || answer != strings.Repeat("a\n", 10_000) || h.Get("Content-Length") != "20000" || h.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s at %s: %d, %d bytes, %v", body, path, status, len(answer), h)
+		}
+	}
+	for body, want := range map[string]string{``: "no params", `null`: "no params", `[`: "breaks off", `[{},{}]`: "a list of one object", `{"id":7}`: "id cannot be a number"} {
+		status, answer, _ := ask(s, func(r *http.Request) { r.URL.Path = "/snapshots/download" }, body)
+		if status != http.StatusBadRequest || !strings.Contains(answer, want) {
+			t.Errorf("%q: %d %q, want %q", body, status, answer, want)
+		}
 	}
 }
