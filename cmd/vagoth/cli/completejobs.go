@@ -122,6 +122,7 @@ func jobFlagPlaces() map[string]place {
 		"--action":            {find: (*completion).actions},
 		"--package":           {find: (*completion).packages},
 		"--file":              files("json", "yaml", "yml"),
+		"--job":               {find: (*completion).jobs},
 		"--after":             {find: (*completion).alive},
 		"do --param":          {find: (*completion).params},
 		"package add --param": {find: (*completion).params},
@@ -129,6 +130,7 @@ func jobFlagPlaces() map[string]place {
 		"package add --limit": {find: (*completion).limits},
 		"package add --key":   {}, // what they name is new
 		"package new --id":    {},
+		"events --cursor":     {},
 	}
 }
 

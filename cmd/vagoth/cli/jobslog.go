@@ -33,7 +33,7 @@ func jobsLogCmd(a *app) *cobra.Command {
 		},
 	}
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what is added, until the job ends; json is one object a line then")
-	c.Flags().DurationVar(&every, "every", 500*time.Millisecond, "with --follow: the time between two looks")
+	c.Flags().DurationVar(&every, "every", 500*time.Millisecond, "with --follow: the time between two looks at the lines of a job that runs")
 	return c
 }
 
@@ -46,40 +46,55 @@ func printLines(w io.Writer, lines []scheduler.Line) error {
 	return nil
 }
 
-// followLog looks again and again, with the cluster opened afresh each time
-// where no daemon has it, so that others can work on the job.
 func (a *app) followLog(cmd *cobra.Command, id string, every time.Duration) error {
 	if a.output == "yaml" || a.output == "name" {
 		return usagef("--follow prints lines: leave -o %s out, or use json", a.output)
 	}
-	var last []scheduler.Line
-	return a.again(cmd, every, func(ctx context.Context, client *api.Client) (bool, error) {
-		st, err := client.Job(ctx, id) // before its lines, so that none is missed at its end
-		if err != nil {
-			return false, err
-		}
-		lines, err := client.JobLog(ctx, id)
-		if err != nil {
-			return false, err
-		}
-		fresh := newLines(last, lines)
-		last = lines
-		if a.output == "json" {
-			enc := json.NewEncoder(a.env.Out)
-			for _, l := range fresh {
-				if err := enc.Encode(l); err != nil {
-					return false, err
-				}
-			}
-		} else if err := printLines(a.env.Out, fresh); err != nil {
-			return false, err
-		}
-		if st.State == scheduler.Parked {
-			a.say("%s", &parkedError{st})
-		}
-		return settled(st), nil
-	})
+	return a.follow(cmd, every, api.EventFilter{Jobs: true, Job: id}, &logFollower{app: a, id: id})
 }
+
+// logFollower shows the lines of a job that have come since the last look.
+type logFollower struct {
+	app     *app
+	id      string
+	last    []scheduler.Line
+	running bool
+}
+
+func (l *logFollower) look(ctx context.Context, client *api.Client) (bool, error) {
+	st, err := client.Job(ctx, l.id) // before its lines, so that none is missed at its end
+	if err != nil {
+		return false, err
+	}
+	return l.take(ctx, client, st)
+}
+
+func (l *logFollower) take(ctx context.Context, client *api.Client, st scheduler.Status) (bool, error) {
+	lines, err := client.JobLog(ctx, l.id)
+	if err != nil {
+		return false, err
+	}
+	fresh := newLines(l.last, lines)
+	l.last, l.running = lines, st.State == scheduler.Running
+	if l.app.output == "json" {
+		enc := json.NewEncoder(l.app.env.Out)
+		for _, line := range fresh {
+			if err := enc.Encode(line); err != nil {
+				return false, err
+			}
+		}
+	} else if err := printLines(l.app.env.Out, fresh); err != nil {
+		return false, err
+	}
+	if st.State == scheduler.Parked {
+		l.app.say("%s", &parkedError{st})
+	}
+	return settled(st), nil
+}
+
+// tick: a line of its own is no change of the job, and one that does not run
+// writes none.
+func (l *logFollower) tick() (bool, error) { return l.running, nil }
 
 // newLines are those of now that come behind the last ones of before. The
 // oldest of a long log are forgotten, so their number alone says nothing: now

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,7 +23,8 @@ func jobsWatchCmd(a *app) *cobra.Command {
 		Long: `Follow jobs until all of them have ended or are parked, and fail as they do: the named
 ones, those of a queue or of a package, or all that have not ended. What is queued
 meanwhile is followed too, unless jobs are named. On a terminal the jobs are drawn
-again and again; elsewhere each change is a line, and with -o json an object.`,
+again and again; elsewhere each change is a line, and with -o json an object. A
+daemon tells of each change; without one the command looks again and again.`,
 		Example: `  vagoth jobs watch
   vagoth jobs watch --queue web1`,
 		Args: cobra.ArbitraryArgs,
@@ -34,7 +36,11 @@ again and again; elsewhere each change is a line, and with -o json an object.`,
 				return usagef("%s prints changes: leave -o %s out, or use json", cmd.CommandPath(), a.output)
 			}
 			w := jobsWatch{app: a, ids: args, filter: scheduler.Filter{Queue: queue, Package: pack}, known: map[string]scheduler.Status{}}
-			if err := a.again(cmd, every, w.look); err != nil {
+			events := api.EventFilter{Jobs: true, Queue: queue, Package: pack}
+			if len(args) == 1 {
+				events.Job = args[0]
+			}
+			if err := a.follow(cmd, every, events, &w); err != nil {
 				return err
 			}
 			return w.failure()
@@ -42,7 +48,7 @@ again and again; elsewhere each change is a line, and with -o json an object.`,
 	}
 	c.Flags().StringVar(&queue, "queue", "", "the jobs of the queue")
 	c.Flags().StringVar(&pack, "package", "", "the jobs of the package")
-	c.Flags().DurationVar(&every, "every", time.Second, "the time between two looks")
+	c.Flags().DurationVar(&every, "every", time.Second, "the time between two looks, or between two drawings")
 	return c
 }
 
@@ -54,8 +60,13 @@ type jobsWatch struct {
 
 	order  []string
 	known  map[string]scheduler.Status
+	left   int // that have not settled
+	stale  bool
 	hinted bool
 }
+
+// draws reports whether the jobs are drawn again and again.
+func (w *jobsWatch) draws() bool { return w.app.env.Terminal && w.app.output != "json" }
 
 // look asks for what has changed, and reports whether all have settled.
 func (w *jobsWatch) look(ctx context.Context, client *api.Client) (bool, error) {
@@ -63,36 +74,86 @@ func (w *jobsWatch) look(ctx context.Context, client *api.Client) (bool, error) 
 	if err != nil {
 		return false, err
 	}
-	left := 0
 	for _, st := range now {
-		before, seen := w.known[st.ID]
-		if !seen {
-			w.order = append(w.order, st.ID)
-		}
-		w.known[st.ID] = st
-		if !settled(st) {
-			left++
-		}
-		if w.app.env.Terminal && w.app.output != "json" || seen && changeText(before) == changeText(st) {
-			continue
-		}
-		if err := w.line(st); err != nil {
+		if err := w.note(st); err != nil {
 			return false, err
 		}
 	}
-	if w.app.env.Terminal && w.app.output != "json" {
-		if err := w.draw(left); err != nil {
-			return false, err
-		}
+	if err := w.draw(); err != nil {
+		return false, err
 	}
 	if len(w.known) == 0 {
 		w.app.say("no jobs match")
 	}
-	if left > 0 && !w.app.daemon() && !w.hinted {
+	if w.left > 0 && !w.app.daemon() && !w.hinted {
 		w.hinted = true
 		w.app.say("no daemon works on them: start vagoth serve")
 	}
-	return left == 0, nil
+	return w.left == 0, nil
+}
+
+// take notes a change that the daemon tells of. It may be older than what a look
+// has found meanwhile: so a job that seems to go back is asked about.
+func (w *jobsWatch) take(ctx context.Context, client *api.Client, st scheduler.Status) (bool, error) {
+	if len(w.ids) > 0 && !slices.Contains(w.ids, st.ID) {
+		return false, nil
+	}
+	if before, seen := w.known[st.ID]; seen && stage(st) < stage(before) {
+		now, err := client.Job(ctx, st.ID)
+		switch {
+		case err == nil:
+			st = now
+		case !errors.Is(err, scheduler.ErrNotFound): // else it has ended long ago
+			return false, err
+		}
+	} else if !seen && len(w.order) >= maxListed {
+		return false, nil
+	}
+	if err := w.note(st); err != nil {
+		return false, err
+	}
+	if w.left > 0 {
+		return false, nil
+	}
+	return true, w.draw()
+}
+
+// tick draws what was told since the last time.
+func (w *jobsWatch) tick() (bool, error) {
+	if !w.stale {
+		return false, nil
+	}
+	return false, w.draw()
+}
+
+// stage is how far a job has come.
+func stage(st scheduler.Status) int {
+	switch {
+	case settled(st):
+		return 2
+	case st.State == scheduler.Running:
+		return 1
+	}
+	return 0
+}
+
+// note keeps how a job stands, and prints it where that is not drawn.
+func (w *jobsWatch) note(st scheduler.Status) error {
+	before, seen := w.known[st.ID]
+	if !seen {
+		w.order = append(w.order, st.ID)
+	}
+	if seen && !settled(before) {
+		w.left--
+	}
+	if !settled(st) {
+		w.left++
+	}
+	w.known[st.ID], w.stale = st, true
+	if w.draws() || seen && changeText(before) == changeText(st) {
+		return nil
+	}
+	return w.line(st)
 }
 
 // ask returns the jobs that are watched, apart from those that have ended
@@ -171,9 +232,13 @@ func trimmed(words ...string) string {
 // drawnJobs is how many jobs are drawn.
 const drawnJobs = 30
 
-// draw shows the jobs that move, and behind them those that have ended, the
-// last ones first.
-func (w *jobsWatch) draw(left int) error {
+// draw shows, on a terminal, the jobs that move, and behind them those that have
+// ended, the last ones first.
+func (w *jobsWatch) draw() error {
+	w.stale = false
+	if !w.draws() {
+		return nil
+	}
 	var list []scheduler.Status
 	failed := 0
 	for _, moving := range []bool{true, false} {
@@ -199,7 +264,7 @@ func (w *jobsWatch) draw(left int) error {
 	if err := w.app.jobTable(w.app.env.Out, list); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w.app.env.Out, "\n%d of %d ended, %d failed\n", len(w.order)-left, len(w.order), failed)
+	_, err := fmt.Fprintf(w.app.env.Out, "\n%d of %d ended, %d failed\n", len(w.order)-w.left, len(w.order), failed)
 	return err
 }
 

@@ -57,16 +57,20 @@ func (a *app) printQueues(list []scheduler.QueueStatus) error {
 			a.say("all queues are open and empty")
 			return nil
 		}
-		t := &table{head: []string{"QUEUE", "MODE", "DEPTH", "BLOCKED", "PARKED", "OLDEST", "RUNNING", "WHAT"}}
-		for _, q := range list {
-			oldest := "-"
-			if !q.Oldest.IsZero() {
-				oldest = ago(a.env.Now().Sub(q.Oldest))
-			}
-			t.add(q.Name, queueMode(q), fmt.Sprint(q.Depth), fmt.Sprint(q.Blocked), fmt.Sprint(q.Parked), oldest, dash(q.Running), short(queueWhat(q), 60))
-		}
-		return t.write(w, a.paint)
+		return a.queueTable(w, list)
 	})
+}
+
+func (a *app) queueTable(w io.Writer, list []scheduler.QueueStatus) error {
+	t := &table{head: []string{"QUEUE", "MODE", "DEPTH", "BLOCKED", "PARKED", "OLDEST", "RUNNING", "WHAT"}}
+	for _, q := range list {
+		oldest := "-"
+		if !q.Oldest.IsZero() {
+			oldest = ago(a.env.Now().Sub(q.Oldest))
+		}
+		t.add(q.Name, queueMode(q), fmt.Sprint(q.Depth), fmt.Sprint(q.Blocked), fmt.Sprint(q.Parked), oldest, dash(q.Running), short(queueWhat(q), 60))
+	}
+	return t.write(w, a.paint)
 }
 
 func queueMode(q scheduler.QueueStatus) string {

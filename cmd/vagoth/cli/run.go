@@ -125,12 +125,12 @@ simulated hypervisors, type: vagoth quickstart`,
 		}
 		root.AddCommand(cmds...)
 	}
-	group("start", quickstartCmd(a), versionCmd(a))
+	group("start", quickstartCmd(a), statusCmd(a), versionCmd(a))
 	group("nodes", newCmd(a), listCmd(a), treeCmd(a), infoCmd(a), setCmd(a), renameCmd(a), deleteCmd(a), blobCmd(a))
 	group("vm", verbCmds(a)...)
 	group("vm", whyCmd(a), doCmd(a))
 	group("hosts", hvCmd(a), pollCmd(a))
-	group("jobs", jobsCmd(a), queueCmd(a), packageCmd(a))
+	group("jobs", jobsCmd(a), queueCmd(a), packageCmd(a), eventsCmd(a))
 	group("store", registryCmd(a), configCmd(a), componentsCmd(a), serveCmd(a), tokenCmd(a))
 	root.SetHelpCommandGroupID("store")
 	root.SetCompletionCommandGroupID("store")
