@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +13,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // BenchmarkHop compares a call of ours with a bare JSON-RPC hop of net/http: the
@@ -29,47 +33,73 @@ func BenchmarkHop(b *testing.B) {
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport}
 
-	ours := func(e Endpoint) func(b *testing.B) {
-		return func(b *testing.B) {
-			c := newRPC(b, e, RPCOptions{MaxPending: 16})
-			b.SetParallelism(8) // 16 clients on two processors
-			b.RunParallel(func(pb *testing.PB) {
-				for pb.Next() {
-					ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-					var r GuestMetricsResponse
-					if err := c.Call(ctx, "Test.CPU", request, &r); err != nil || len(r.CPU) != 2 {
-						b.Error(r, err)
+	// One round of calls by 16 clients, and how long it took.
+	const clients, each = 16, 25
+	round := func(b *testing.B, call func() error) time.Duration {
+		begun := time.Now()
+		var g errgroup.Group
+		for range clients {
+			g.Go(func() error {
+				for range each {
+					if err := call(); err != nil {
+						return err
 					}
-					cancel()
 				}
+				return nil
 			})
 		}
+		if err := g.Wait(); err != nil {
+			b.Fatal(err)
+		}
+		return time.Since(begun)
 	}
-	b.Run("bare", func(b *testing.B) {
-		b.SetParallelism(8)
-		b.RunParallel(func(pb *testing.PB) {
-			for pb.Next() {
-				body, _ := json.Marshal(map[string]any{"method": "Test.CPU", "params": []any{request}, "id": 1})
-				resp, err := client.Post(bareServer.URL+RPCPath, "application/json", bytes.NewReader(body))
-				if err != nil {
-					b.Error(err)
-					return
-				}
-				var answer struct {
-					Result GuestMetricsResponse
-					Error  any
-					ID     uint64
-				}
-				if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil || len(answer.Result.CPU) != 2 {
-					b.Error(answer, err)
-				}
-				_, _ = io.Copy(io.Discard, resp.Body)
-				_ = resp.Body.Close()
+	bare := func() error {
+		body, err := json.Marshal(map[string]any{"method": "Test.CPU", "params": []any{request}, "id": 1})
+		if err != nil {
+			return err
+		}
+		resp, err := client.Post(bareServer.URL+RPCPath, "application/json", bytes.NewReader(body))
+		if err != nil {
+			return err
+		}
+		var answer struct {
+			Result GuestMetricsResponse
+			Error  any
+			ID     uint64
+		}
+		err = json.NewDecoder(resp.Body).Decode(&answer)
+		if err == nil && len(answer.Result.CPU) != 2 {
+			err = fmt.Errorf("the answer is %+v", answer)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		return errors.Join(err, resp.Body.Close())
+	}
+	ours := func(c *RPC) func() error {
+		return func() error {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			defer cancel()
+			var r GuestMetricsResponse
+			err := c.Call(ctx, "Test.CPU", request, &r)
+			if err == nil && len(r.CPU) != 2 {
+				err = fmt.Errorf("the answer is %+v", r)
 			}
-		})
-	})
-	b.Run("port", ours(port))
-	b.Run("socket", ours(socket))
+			return err
+		}
+	}
+	onPort, onSocket := ours(newRPC(b, port, RPCOptions{MaxPending: clients})), ours(newRPC(b, socket, RPCOptions{MaxPending: clients}))
+	var took [3]time.Duration
+	rounds := 0
+	for b.Loop() { // side by side, so that what else the machine does slows all of them
+		took[0] += round(b, bare)
+		took[1] += round(b, onPort)
+		took[2] += round(b, onSocket)
+		rounds++
+	}
+	b.ReportMetric(float64(rounds*clients*each)/took[0].Seconds(), "bare/s")
+	b.ReportMetric(float64(rounds*clients*each)/took[1].Seconds(), "port/s")
+	b.ReportMetric(float64(rounds*clients*each)/took[2].Seconds(), "socket/s")
+	b.ReportMetric(took[0].Seconds()/took[1].Seconds(), "port-of-bare")
+	b.ReportMetric(took[0].Seconds()/took[2].Seconds(), "socket-of-bare")
 }
 
 // bareHop is what one would write by hand.
@@ -91,7 +121,7 @@ func bareHop(w http.ResponseWriter, r *http.Request) {
 
 // BenchmarkStream compares a download through ours with one of net/http.
 func BenchmarkStream(b *testing.B) {
-	const size = 256 << 20
+	const size = 64 << 20
 	s := NewServer(ServerOptions{})
 	RegisterStream(s, "Test.Download", "/download", func(context.Context, *SnapshotRequest) (*Download, error) {
 		return &Download{ReadCloser: io.NopCloser(io.LimitReader(zeros{}, size)), Length: size}, nil
@@ -109,29 +139,28 @@ func BenchmarkStream(b *testing.B) {
 			b.Fatal(n, err)
 		}
 	}
-	b.Run("bare", func(b *testing.B) {
-		b.SetBytes(size)
-		for b.Loop() {
-			resp, err := bareServer.Client().Get(bareServer.URL)
-			if err != nil {
-				b.Fatal(err)
-			}
-			copyAll(b, resp.Body)
-			_ = resp.Body.Close()
+	c := newRPC(b, e, RPCOptions{})
+	var took [2]time.Duration
+	b.SetBytes(2 * size)
+	for b.Loop() {
+		begun := time.Now()
+		resp, err := bareServer.Client().Get(bareServer.URL)
+		if err != nil {
+			b.Fatal(err)
 		}
-	})
-	b.Run("ours", func(b *testing.B) {
-		b.SetBytes(size)
-		c := newRPC(b, e, RPCOptions{})
-		for b.Loop() {
-			d, err := c.Stream(context.Background(), "Test.Download", &SnapshotRequest{})
-			if err != nil {
-				b.Fatal(err)
-			}
-			copyAll(b, d)
-			_ = d.Close()
+		copyAll(b, resp.Body)
+		_ = resp.Body.Close()
+		between := time.Now()
+		d, err := c.Stream(context.Background(), "Test.Download", &SnapshotRequest{})
+		if err != nil {
+			b.Fatal(err)
 		}
-	})
+		copyAll(b, d)
+		_ = d.Close()
+		took[0] += between.Sub(begun)
+		took[1] += time.Since(between)
+	}
+	b.ReportMetric(took[0].Seconds()/took[1].Seconds(), "of-bare")
 }
 
 type zeros struct{}
