@@ -213,7 +213,7 @@ func TestCutEvery64KiB(t *testing.T) {
 
 func TestEveryDamageOfXZ(t *testing.T) {
 	data := noise(3000)
-	packed := xzed(t, data, xz.WriterConfig{CheckSum: xz.CRC64})
+	packed := xzed(t, data, xz.WriterConfig{CheckSum: xz.CRC64, DictCap: 64 << 10})
 	var sent atomic.Pointer[[]byte]
 	b := newBench(t, local(), func(w http.ResponseWriter, r *http.Request) { serveBytes(*sent.Load())(w, r) })
 	item := fetch.Item{Name: "x", URL: b.url}

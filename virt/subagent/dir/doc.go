@@ -1,0 +1,29 @@
+// Package dir is the sub-agent that keeps images, disks and snapshots in plain
+// directories, as qcow2 files that qemu-img makes: what a host without ZFS uses.
+//
+//	DIR/images/ID/image.qcow2      an image, never written again, and image.json, where it is from
+//	DIR/guests/UUID/disk-N.qcow2   a guest's disk (or .raw), backed by an image or blank
+//	DIR/guests/UUID/snapshots/NAME a snapshot of all its disks; what they held is in the qcow2 files
+//	DIR/volumes/ID.qcow2           a volume of no guest
+//	DIR/incoming, DIR/half         what is being downloaded and made
+//
+// There is no other state: all that is answered is read from these files. What is
+// made, is made in half, synced and renamed; what is removed, is renamed there
+// first. Opening the store empties both folders. A change of several disks is
+// written down before it begins, in guests/UUID/pending.json: a snapshot that did
+// not end is taken back, a rollback or removal is done to its end.
+//
+// # Why
+//
+// An image comes from anybody. A qcow2 file can name other files of the host, as
+// its backing file or data file, and qemu would open them. So the header is read
+// here before any program of QEMU sees the file, qemu-img is asked once more,
+// what it says is checked, and the image that guests get is a new file that
+// qemu-img wrote from the old one's content. No format is ever guessed by a program
+// of QEMU: a guest can write a header of qcow2 into its raw disk.
+//
+// Snapshots are those inside of qcow2. They leave the name of the disk's file as
+// it is, so that no definition changes, and can be removed in any order. Their
+// names begin with snap- in the file: qemu-img takes a name that is a number for
+// an id.
+package dir
