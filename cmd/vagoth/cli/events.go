@@ -103,6 +103,9 @@ func (e *eventPrinter) read(ctx context.Context, client *api.Client) error {
 	for ev, err := range client.Events(ctx, e.cursor, e.filter) {
 		switch {
 		case err == nil:
+			if !e.began && e.app.output != "json" {
+				e.app.say("following what changes until Ctrl-C")
+			}
 			began, e.began = true, true
 			e.cursor = ev.Cursor
 			if err := e.print(ev); err != nil {
