@@ -1,14 +1,17 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/test/testbed"
 	"github.com/vagoth/vagoth/virt"
+	"github.com/vagoth/vagoth/virt/sim"
 )
 
 // Every action of a VM, from new to delete.
@@ -124,6 +127,34 @@ func TestRestart(t *testing.T) {
 	}
 	w.must("stop", w.done(vm.Stop(w.ctx, 0)))
 	w.state(vm, virt.Stopped)
+
+	// One that is started again while a job runs goes on with it, and whoever
+	// waits for the job waits on.
+	begun, release := make(chan struct{}), make(chan struct{})
+	once := sync.OnceFunc(func() { close(begun) })
+	w.sims.Intercept("h1", func(ctx context.Context, c sim.Call) error {
+		if c.Op != "start" {
+			return nil
+		}
+		once()
+		select {
+		case <-release:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	job, err := vm.Start(w.ctx)
+	w.must("start", err)
+	<-begun
+	h1.stop()
+	close(release)
+	h1.start()
+	ended, err := virt.Wait(w.ctx, w.Manager, job)
+	if err != nil || ended.Attempt != 1 {
+		t.Errorf("the start over which the agent was started again took %d attempts (%v)", ended.Attempt, err)
+	}
+	w.state(vm, virt.Running)
 }
 
 func TestHosts(t *testing.T) {

@@ -122,6 +122,10 @@ func TestDigest(t *testing.T) {
 	if da == db || da != again {
 		t.Errorf("digests %s and %s, again %s", da, db, again)
 	}
+	a.Definition.Placement.Require = []string{"ssd"}
+	if placed, err := Digest(a); err != nil || placed != da {
+		t.Errorf("with a placement the digest is %s (%v), want %s", placed, err, da)
+	}
 }
 
 func TestWhatTheWireCannotSay(t *testing.T) {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -26,7 +25,7 @@ type Config struct {
 
 	Timeout     time.Duration  `ini:"timeout" help:"of one request" min:"100ms" max:"1h"`
 	JobTimeout  time.Duration  `ini:"job_timeout" help:"how long a job of the agent is waited for" min:"1s" max:"7d"`
-	Connections int            `ini:"connections" help:"to one agent, at most" min:"1" max:"1024"`
+	Connections int            `ini:"connections" help:"to one agent for requests that only look, as many for those that change something, and as many that wait for jobs" min:"1" max:"1024"`
 	MaxGuests   int            `ini:"max_guests" help:"of one host; a longer listing is refused" min:"1" max:"100000"`
 	MaxAnswer   component.Size `ini:"max_answer" help:"of one answer" min:"64KiB" max:"1GiB"`
 }
@@ -66,10 +65,9 @@ func Kind() component.Kind[virt.DriverDeps, virt.Driver] {
 // Driver is a virt.Driver, Suspender and Measurer over the agents of its hosts.
 // It dials when it is first asked about a host.
 type Driver struct {
-	cfg       Config
-	log       *slog.Logger
-	transport *http.Transport
-	bounded   http.RoundTripper // over transport
+	cfg   Config
+	log   *slog.Logger
+	paths [uses]*bounded
 }
 
 var (
@@ -91,8 +89,10 @@ func Open(_ context.Context, cfg Config, deps virt.DriverDeps) (*Driver, error) 
 	if err != nil {
 		return fail(err)
 	}
-	d := &Driver{cfg: cfg, log: deps.Log, transport: newTransport(cfg, secure)}
-	d.bounded = &bounded{next: d.transport, most: int64(cfg.MaxAnswer)}
+	d := &Driver{cfg: cfg, log: deps.Log}
+	for i := range d.paths {
+		d.paths[i] = &bounded{Transport: newTransport(cfg, secure), most: int64(cfg.MaxAnswer)}
+	}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
@@ -102,7 +102,9 @@ func Open(_ context.Context, cfg Config, deps virt.DriverDeps) (*Driver, error) 
 // Close lets go of the connections that are kept. Calls under way end by their
 // own contexts.
 func (d *Driver) Close() error {
-	d.transport.CloseIdleConnections()
+	for _, p := range d.paths {
+		p.CloseIdleConnections()
+	}
 	return nil
 }
 

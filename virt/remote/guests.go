@@ -36,7 +36,7 @@ func (d *Driver) Define(ctx context.Context, h virt.Host, g virt.Guest) error {
 			delete(w.Metadata, mistify.MetaDefined)
 		}
 		err = t.job(ctx, func(ctx context.Context) (string, error) {
-			_, job, err := t.c.DefineGuest(ctx, *w)
+			_, job, err := t.c[changes].DefineGuest(ctx, *w)
 			return job, err
 		})
 		if err != nil {
@@ -45,7 +45,7 @@ func (d *Driver) Define(ctx context.Context, h virt.Host, g virt.Guest) error {
 		asking, cancel := t.quick(ctx)
 		defer cancel()
 		// Without the note the next Define is done again, and changes nothing.
-		if _, err := t.c.PatchGuestMetadata(asking, g.UUID, mistify.MetadataPatch{mistify.MetaDefined: &digest}); err != nil {
+		if _, err := t.c[changes].PatchGuestMetadata(asking, g.UUID, mistify.MetadataPatch{mistify.MetaDefined: &digest}); err != nil {
 			t.log.WarnContext(ctx, "what a guest is defined as could not be noted on its agent", "node", g.ID, "error", err, "trail", trail.From(ctx))
 		}
 		return nil
@@ -56,7 +56,7 @@ func (d *Driver) Define(ctx context.Context, h virt.Host, g virt.Guest) error {
 func (t *task) known(ctx context.Context) (old mistify.Guest, there bool, err error) {
 	asking, cancel := t.quick(ctx)
 	defer cancel()
-	old, err = t.c.Guest(asking, t.g.UUID)
+	old, err = t.c[looks].Guest(asking, t.g.UUID)
 	switch node := old.Metadata[mistify.MetaNode]; {
 	case errors.Is(err, virt.ErrNotFound):
 		return mistify.Guest{}, false, nil
@@ -122,7 +122,7 @@ func (d *Driver) Provision(ctx context.Context, h virt.Host, g virt.Guest) error
 		if err := t.note(ctx, w); err != nil {
 			return err
 		}
-		return t.job(ctx, func(ctx context.Context) (string, error) { return t.c.ProvisionGuest(ctx, *w) })
+		return t.job(ctx, func(ctx context.Context) (string, error) { return t.c[changes].ProvisionGuest(ctx, *w) })
 	})
 }
 
@@ -145,7 +145,7 @@ func (d *Driver) Deprovision(ctx context.Context, h virt.Host, g virt.Guest) err
 		if err := t.note(ctx, w); err != nil {
 			return err
 		}
-		return t.job(ctx, func(ctx context.Context) (string, error) { return t.c.DeprovisionGuest(ctx, *w) })
+		return t.job(ctx, func(ctx context.Context) (string, error) { return t.c[changes].DeprovisionGuest(ctx, *w) })
 	})
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"time"
 
 	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/mistify"
@@ -12,7 +14,7 @@ import (
 // task is one call about one guest.
 type task struct {
 	*Driver
-	c *mistify.Client
+	c client
 	g virt.Guest
 }
 
@@ -47,17 +49,47 @@ func (t *task) job(ctx context.Context, send func(context.Context) (job string, 
 	if err != nil {
 		return err
 	}
-	j, err := t.c.WaitJob(ctx, id)
+	j, err := t.wait(ctx, id)
 	if err != nil {
 		return &LostJobError{Job: id, Err: err}
 	}
 	return j.Err()
 }
 
+// wait waits for the end of a job. An agent that is started again meanwhile goes
+// on with its jobs, and so it is given the time of a request to come back.
+func (t *task) wait(ctx context.Context, id string) (mistify.Job, error) {
+	for gone := (time.Time{}); ; {
+		asked := time.Now()
+		j, err := t.c[waits].WaitJob(ctx, id)
+		if err == nil || ctx.Err() != nil || !errors.Is(as(err, true), virt.ErrUnreachable) {
+			return j, err
+		}
+		var slow net.Error
+		if errors.As(err, &slow) && slow.Timeout() {
+			return j, err // it is there and says nothing
+		}
+		// What broke off after a while of waiting was there until now.
+		if gone.IsZero() || time.Since(asked) > time.Second {
+			gone = time.Now()
+		}
+		if time.Since(gone) > t.cfg.Timeout {
+			return j, err
+		}
+		timer := time.NewTimer(t.cfg.Timeout / 20)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return j, err
+		}
+	}
+}
+
 // act asks for an action of the guest and waits for its end.
 func (t *task) act(ctx context.Context, action string) error {
 	err := t.job(ctx, func(ctx context.Context) (string, error) {
-		_, job, err := t.c.Act(ctx, t.g.UUID, action)
+		_, job, err := t.c[changes].Act(ctx, t.g.UUID, action)
 		return job, err
 	})
 	if errors.Is(err, virt.ErrNotFound) {

@@ -17,6 +17,7 @@ import (
 	"github.com/vagoth/vagoth/trail"
 	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/agent"
+	"github.com/vagoth/vagoth/virt/drivertest"
 	"github.com/vagoth/vagoth/virt/mistify"
 	host "github.com/vagoth/vagoth/virt/sim"
 )
@@ -518,5 +519,103 @@ func TestSubAgentsThatAreNotIdempotent(t *testing.T) {
 	is(t, "deprovision of what runs", d.Deprovision(t.Context(), h, g), virt.ErrBusy)
 	if asked := f.asked(); len(asked) != 1 || !strings.HasPrefix(asked[0], "GET ") {
 		t.Errorf("for that the agent was asked %v, want it only to be looked at", asked)
+	}
+}
+
+// Whoever looks at a host, or stops a guest, does not stand behind those who
+// wait for long jobs.
+func TestLongJobsHoldUpNobody(t *testing.T) {
+	sims := simulated(t)
+	f, d := newFake(t, sims, "h1"), open(t, func(c *Config) { c.Connections, c.Timeout = 2, 2*time.Second })
+	h := f.host("h1")
+	var guests []virt.Guest
+	for i := range 6 {
+		guests = append(guests, vm(fmt.Sprintf("web%d", i)))
+		made(t, d, h, guests[i])
+	}
+	release := make(chan struct{})
+	sims.Intercept("h1", func(ctx context.Context, c host.Call) error {
+		if c.Op == "start" {
+			select {
+			case <-release:
+			case <-ctx.Done():
+			}
+		}
+		return nil
+	})
+	done := make(chan error, len(guests))
+	for _, g := range guests[1:] {
+		go func() { done <- d.Power(t.Context(), h, g, virt.PowerStart) }()
+	}
+	started := func() (n int) {
+		for _, asked := range f.asked() {
+			if strings.HasSuffix(asked, "/start") {
+				n++
+			}
+		}
+		return n
+	}
+	for deadline := time.Now().Add(10 * time.Second); started() < len(guests)-1 && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	began := time.Now()
+	_, err := d.Status(t.Context(), h)
+	_, err2 := d.Info(t.Context(), h, guests[0])
+	if err := errors.Join(err, err2); err != nil || time.Since(began) > time.Second {
+		t.Errorf("to look beside %d long jobs took %v (%v)", started(), time.Since(began), err)
+	}
+	close(release)
+	for range guests[1:] {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A definition of which the agent stored something before it failed is not taken
+// for done.
+func TestDefineThatFailsHalfWay(t *testing.T) {
+	sims := simulated(t)
+	r := newReal(t, sims, "h1", func(c *agent.Config) {
+		define := c.Actions["define"]
+		first := agent.Stage{Service: "sim", Method: "Sim.Provision", Idempotent: true} // what it answers is stored
+		c.Actions["define"] = agent.ActionConfig{Stages: append([]agent.Stage{first}, define.Stages...)}
+	}, nil)
+	d, g, h := open(t, nil), vm("web"), virt.Host{ID: "h1", Address: r.URL}
+	made(t, d, h, g)
+	changed := g
+	changed.Definition.CPU++
+	sims.Intercept("h1", func(_ context.Context, c host.Call) error {
+		if c.Op == "define" {
+			return errors.New("no room for the description")
+		}
+		return nil
+	})
+	if err := d.Define(t.Context(), h, changed); err == nil || !strings.Contains(err.Error(), "no room for the description") {
+		t.Errorf("a define that failed half-way: %v", err)
+	}
+	sims.Heal("h1")
+	if err := d.Define(t.Context(), h, changed); err != nil {
+		t.Error(err)
+	}
+	if info, err := d.Info(t.Context(), h, g); err != nil || info.CPU != changed.Definition.CPU {
+		t.Errorf("defined again the host has %+v (%v)", info, err)
+	}
+}
+
+// What is no UUID never becomes a part of a request.
+func TestHostileIDsAreNotAsked(t *testing.T) {
+	f, d := newFake(t, simulated(t), "h1"), open(t, nil)
+	calls := every(d)
+	delete(calls, "status")
+	for _, name := range append(drivertest.HostileNames(), strings.ToUpper(vm("web").UUID)) {
+		g := vm("web")
+		g.UUID, g.Definition.UUID = name, name
+		for what, call := range calls {
+			is(t, fmt.Sprintf("%s of the UUID %.40q", what, name), call(t.Context(), f.host("h1"), g), virt.ErrInvalid)
+		}
+	}
+	if asked := f.asked(); len(asked) > 0 {
+		t.Errorf("the agent was asked %d requests, such as %.100q", len(asked), asked[0])
 	}
 }

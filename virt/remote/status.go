@@ -23,7 +23,7 @@ func (d *Driver) Status(ctx context.Context, h virt.Host) (virt.Listing, error) 
 	fail := func(err error) (virt.Listing, error) {
 		return virt.Listing{}, &Error{What: "list what is on " + h.ID, Address: address, Kind: as(err, true), Err: err}
 	}
-	s, err := c.Status(ctx)
+	s, err := c[looks].Status(ctx)
 	if err != nil {
 		return fail(err)
 	}
@@ -67,10 +67,10 @@ func (d *Driver) Info(ctx context.Context, h virt.Host, g virt.Guest) (virt.Info
 
 // look asks what is on the host. That a guest is not there needs a complete
 // answer.
-func (d *Driver) look(ctx context.Context, c *mistify.Client, g virt.Guest) (virt.Info, error) {
+func (d *Driver) look(ctx context.Context, c client, g virt.Guest) (virt.Info, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.Timeout)
 	defer cancel()
-	s, err := c.GuestStatus(ctx, g.UUID)
+	s, err := c[looks].GuestStatus(ctx, g.UUID)
 	if err != nil {
 		return virt.Info{}, err
 	}

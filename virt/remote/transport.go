@@ -16,12 +16,26 @@ import (
 // longPoll is how long an agent may hold a request until a job ends.
 const longPoll = 30 * time.Second
 
+// use is what a request is for. Each has connections of its own, so that nobody
+// who looks at a host, or wants to stop a guest, stands behind those who wait for
+// long jobs.
+type use int
+
+const (
+	looks use = iota
+	changes
+	waits
+	uses // how many there are
+)
+
 // newTransport makes the connections to all agents. They are reached directly:
-// a proxy would see the token, and answer for a host that is dead.
+// a proxy would see the token, and answer for a host that is dead. A connection
+// has one request at a time: one that hangs costs itself.
 func newTransport(c Config, secure *tls.Config) *http.Transport {
 	return &http.Transport{
 		DialContext:            (&net.Dialer{Timeout: c.Timeout, KeepAlive: 15 * time.Second}).DialContext,
-		TLSClientConfig:        secure,
+		TLSClientConfig:        secure.Clone(),
+		TLSNextProto:           map[string]func(string, *tls.Conn) http.RoundTripper{}, // no HTTP/2
 		TLSHandshakeTimeout:    c.Timeout,
 		ResponseHeaderTimeout:  longPoll + c.Timeout,
 		MaxResponseHeaderBytes: 64 << 10,
@@ -30,7 +44,6 @@ func newTransport(c Config, secure *tls.Config) *http.Transport {
 		MaxIdleConns:           1000,
 		IdleConnTimeout:        time.Minute,
 		DisableCompression:     true, // what is small on the way and huge when unpacked
-		ForceAttemptHTTP2:      true,
 	}
 }
 
@@ -39,12 +52,12 @@ var errTooLong = errors.New("the answer is longer than max_answer allows")
 
 // bounded cuts answers off that are too long.
 type bounded struct {
-	next http.RoundTripper
+	*http.Transport
 	most int64
 }
 
 func (b *bounded) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := b.next.RoundTrip(r)
+	resp, err := b.Transport.RoundTrip(r)
 	if err != nil {
 		return nil, err
 	}
@@ -72,12 +85,19 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// client asks one agent.
+type client [uses]*mistify.Client
+
 // agent is the client of a host's agent, and where that is.
-func (d *Driver) agent(h virt.Host) (*mistify.Client, string, error) {
+func (d *Driver) agent(h virt.Host) (c client, address string, err error) {
 	u, err := d.address(h)
 	if err != nil {
-		return nil, "", err
+		return c, "", err
 	}
-	c, err := mistify.NewClient(u.String(), mistify.ClientOptions{Transport: d.bounded, Token: d.cfg.Token.Reveal})
-	return c, u.String(), err
+	for i := range c {
+		if c[i], err = mistify.NewClient(u.String(), mistify.ClientOptions{Transport: d.paths[i], Token: d.cfg.Token.Reveal}); err != nil {
+			return c, "", err
+		}
+	}
+	return c, u.String(), nil
 }
