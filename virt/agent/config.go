@@ -155,11 +155,12 @@ func (c Config) Validate() error {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Actions)) {
-		if _, err := mistify.ParseAction(name); err != nil {
+		action, err := mistify.ParseAction(name)
+		if err != nil {
 			errs = append(errs, fmt.Errorf("[agent.action.%s] %w", name, err))
 			continue
 		}
-		if err := c.Actions[name].check(c.Services); err != nil {
+		if err := c.Actions[name].check(action, c.Services); err != nil {
 			errs = append(errs, fmt.Errorf("[agent.action.%s] %w", name, err))
 		}
 	}
@@ -169,9 +170,12 @@ func (c Config) Validate() error {
 // maxStages bounds a pipeline.
 const maxStages = 64
 
-func (a ActionConfig) check(services map[string]ServiceConfig) error {
+func (a ActionConfig) check(action mistify.Action, services map[string]ServiceConfig) error {
 	if len(a.Stages) == 0 || len(a.Stages) > maxStages {
 		return fmt.Errorf("has %d stages: give it 1 to %d", len(a.Stages), maxStages)
+	}
+	if action.Type == mistify.Stream && len(a.Stages) > 1 {
+		return fmt.Errorf("has %d stages: a stream has one stage, whose bytes it is", len(a.Stages))
 	}
 	for i, s := range a.Stages {
 		if _, ok := services[s.Service]; !ok {

@@ -64,7 +64,7 @@ func ReadMistify(r io.Reader) (cfg Config, warnings []string, err error) {
 			a.Stages = append(a.Stages, Stage(s))
 		}
 		cfg.Actions[name] = a
-		if err := a.check(cfg.Services); err != nil {
+		if err := a.check(action, cfg.Services); err != nil {
 			errs = append(errs, fmt.Errorf("the action %s %w", name, err))
 		}
 	}
