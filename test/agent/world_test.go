@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -116,7 +117,9 @@ func (n *node) start() {
 	n.stop = func() {
 		n.stop = func() {}
 		_ = server.Close()
-		<-served
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			n.w.Error(err)
+		}
 		cancel()
 		if err := <-ran; err != nil {
 			n.w.Error(err)
