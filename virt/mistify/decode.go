@@ -38,6 +38,13 @@ func ReadBody(r io.Reader, limit int64) ([]byte, error) {
 // Decode reads one JSON value, and nothing after it, into out. Members that
 // nobody knows are dropped. Its errors are a virt.ErrInvalid and say where.
 func Decode(data []byte, out any) error {
+	if json.Unmarshal(data, out) == nil {
+		return nil
+	}
+	return decodeSlowly(data, out) // says better what is wrong
+}
+
+func decodeSlowly(data []byte, out any) error {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	if err := dec.Decode(out); err != nil {
 		return jsonError(data, err)

@@ -179,3 +179,42 @@ func FuzzNames(f *testing.F) {
 		}
 	})
 }
+
+// FuzzSplit: an envelope that is taken apart the fast way is what it is the slow
+// way: the same members if all is JSON, and no JSON in one of them if it is not.
+func FuzzSplit(f *testing.F) {
+	for _, s := range []string{`{"result":{"guest":null},"error":null,"id":1}`, ` { "method" : "A.B" , "params" : [ {"a":"}\\"]"} ] , "id" : "x" } `, `{"id":1,"id":2}`, `{"id":}`,
+		`{"id":1]}`, `{"id":{]}}`, `{}`, `{"id":"a`, `{"id":[[[`, `{"id":1}x`, `{"ID":1}`, `{"id":1,}`, `{"id" 1}`, "{\"id\":\"\x01\"}"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p, ok := split(data)
+		if !ok {
+			return
+		}
+		members := map[string]json.RawMessage{"method": p.method, "params": p.params, "id": p.id, "result": p.result, "error": p.problem}
+		valid := true
+		for name, m := range members {
+			if m == nil {
+				delete(members, name)
+			} else if !json.Valid(m) {
+				valid = false
+			}
+		}
+		if valid != json.Valid(data) {
+			t.Fatalf("%q is taken apart into %q", data, members)
+		}
+		if !valid {
+			return
+		}
+		var slow map[string]json.RawMessage
+		if err := json.Unmarshal(data, &slow); err != nil || len(slow) != len(members) {
+			t.Fatalf("%q: %q, the slow way %q, %v", data, members, slow, err)
+		}
+		for name, m := range slow {
+			if string(members[name]) != string(m) {
+				t.Errorf("%q: %s is %q, the slow way %q", data, name, members[name], m)
+			}
+		}
+	})
+}

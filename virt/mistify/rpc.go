@@ -304,6 +304,11 @@ func readAnswer(resp *http.Response, limit int64) ([]byte, error) {
 }
 
 func (c *RPC) decode(method string, h http.Header, data []byte, response any) error {
+	if p, ok := split(data); ok && null(p.problem) && !null(p.result) && (p.id == nil || json.Valid(p.id)) && p.method == nil && p.params == nil {
+		if json.Unmarshal(p.result, response) == nil {
+			return nil
+		}
+	}
 	var r reply
 	if err := Decode(data, &r); err != nil {
 		return c.failed(method, false, fmt.Errorf("its answer is not JSON-RPC (%s): %w", strconv.Quote(clip(data)), err))

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vagoth/vagoth/internal/testlong"
 	"github.com/vagoth/vagoth/trail"
 	"github.com/vagoth/vagoth/virt"
 )
@@ -397,7 +398,7 @@ func TestSentOnce(t *testing.T) {
 func TestRestarted(t *testing.T) {
 	var c *RPC
 	port := 0
-	for range 20 {
+	for range testlong.Count(t, 5000) {
 		ln, err := Listen(Endpoint{Port: port})
 		if err != nil {
 			t.Fatal(err)

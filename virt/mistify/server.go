@@ -1,6 +1,7 @@
 package mistify
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -153,6 +154,16 @@ type call struct {
 	ID     json.RawMessage `json:"id"`
 }
 
+// decodeCall reads an envelope. That its params are JSON shows when they are read.
+func decodeCall(data []byte) (c call, err error) {
+	p, ok := split(data)
+	if ok && p.result == nil && p.problem == nil && (p.id == nil || json.Valid(p.id)) && json.Unmarshal(p.method, &c.Method) == nil {
+		return call{Method: c.Method, Params: p.params, ID: p.id}, nil
+	}
+	err = Decode(data, &c)
+	return c, err
+}
+
 type idKey struct{}
 
 func idOf(r *http.Request) json.RawMessage {
@@ -188,8 +199,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c := call{Method: stream, Params: data}
 	if stream == "" || enveloped(data) {
-		c = call{}
-		if err := Decode(data, &c); err != nil {
+		c, err = decodeCall(data)
+		if err != nil {
 			refuse(w, http.StatusBadRequest, KindInvalid, "the request is not JSON-RPC: "+err.Error())
 			return
 		}
@@ -315,6 +326,9 @@ func decodeParams(params json.RawMessage, request any) error {
 	}
 	if params[0] != '[' {
 		return Decode(params, request)
+	}
+	if inner, ok := bytes.CutSuffix(bytes.TrimSpace(params[1:]), []byte("]")); ok && json.Unmarshal(inner, request) == nil && !null(bytes.TrimSpace(inner)) {
+		return nil
 	}
 	var list []json.RawMessage
 	if err := Decode(params, &list); err != nil {

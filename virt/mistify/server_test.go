@@ -140,6 +140,13 @@ func TestServerEnds(t *testing.T) {
 			<-begun
 			cancel()
 			if x.release {
+				waitFor(t, func() bool { // until it takes no more calls
+					conn, err := net.Dial("tcp", ln.Addr().String())
+					if err == nil {
+						_ = conn.Close()
+					}
+					return err != nil
+				})
 				close(release)
 			}
 			if err := <-called; x.release != (err == nil) {

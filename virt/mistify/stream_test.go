@@ -217,7 +217,7 @@ func TestStreamRequests(t *testing.T) {
 			t.Errorf("%s at %s: %d, %d bytes, %v", body, path, status, len(answer), h)
 		}
 	}
-	for body, want := range map[string]string{``: "no params", `null`: "no params", `[`: "breaks off", `[{},{}]`: "a list of one object", `{"id":7}`: "id cannot be a number"} {
+	for body, want := range map[string]string{``: "no params", `null`: "no params", `[`: "breaks off", `[{}`: "breaks off", `[{}]]`: "after its end", `[null]`: "a list of one object", `[ null ]`: "a list of one object", `[]`: "a list of one object", `[{},{}]`: "a list of one object", `{"id":7}`: "id cannot be a number"} {
 		status, answer, _ := ask(s, func(r *http.Request) { r.URL.Path = "/snapshots/download" }, body)
 		if status != http.StatusBadRequest || !strings.Contains(answer, want) {
 			t.Errorf("%q: %d %q, want %q", body, status, answer, want)
