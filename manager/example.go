@@ -27,8 +27,8 @@ func WriteExample(w io.Writer, menu Menu) error {
 		switch {
 		case c.Name == "":
 			e.Set = nil
-		case c.Contract == "drivers":
-			e.Section, e.Off = "drivers."+c.Name, true
+		case c.Contract == "drivers" || c.Contract == "subagent":
+			e.Section, e.Off = c.Contract+"."+c.Name, true
 		case !c.Chosen:
 			e.Section, e.Set, e.Off = c.Contract+"."+c.Name, nil, true
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/scheduler"
 	"github.com/vagoth/vagoth/virt"
+	"github.com/vagoth/vagoth/virt/subagent"
 )
 
 // Menu is every implementation that a vagoth.ini can name.
@@ -21,6 +22,7 @@ type Menu struct {
 	Allocator   map[string]component.Kind[allocator.Deps, allocator.Allocator]
 	Monitor     map[string]component.Kind[monitor.Deps, monitor.Monitor]
 	Drivers     map[string]component.Kind[virt.DriverDeps, virt.Driver]
+	SubAgents   map[string]component.Kind[subagent.Deps, subagent.SubAgent] // of `vagoth agent`; the manager opens none
 
 	// Classes are what [node_types] maps types to, and Types is that section
 	// before the file adds to it or replaces a line.
@@ -53,6 +55,7 @@ func (m Menu) Entries() []component.Component {
 		component.List("allocator", m.Defaults.Allocator, m.Allocator),
 		component.List("monitor", m.Defaults.Monitor, m.Monitor),
 		component.List("drivers", "", m.Drivers),
+		component.List("subagent", "", m.SubAgents),
 		[]component.Component{actionsEntry()},
 	)
 }

@@ -79,6 +79,7 @@ func Read(f *config.File, menu Menu) (*Settings, error) {
 	s.readDaemon(f)
 	s.readTypes(f, menu)
 	s.readActions(f, menu, top)
+	f.Claim("agent", "agent.service.*", "agent.action.*", "subagent.*") // of `vagoth agent`, which one file can serve too
 	if err := f.Err(); err != nil {
 		return nil, err
 	}

@@ -47,6 +47,7 @@ func Menu() manager.Menu {
 		Allocator:   map[string]component.Kind[allocator.Deps, allocator.Allocator]{"fixed": fixed.Kind(), "score": score.Kind()},
 		Monitor:     map[string]component.Kind[monitor.Deps, monitor.Monitor]{"poll": poll.Kind()},
 		Drivers:     map[string]component.Kind[virt.DriverDeps, virt.Driver]{"sim": sim.Kind(), "libvirt": libvirt.Kind(), "remote": remote.Kind()},
+		SubAgents:   subAgents(),
 
 		Classes: map[string]provisioner.Class{"vm": virt.VMClass(), "hypervisor": virt.HypervisorClass(), "any": provisioner.AnyClass()},
 		Types:   map[string]string{virt.TypeVM: "vm", virt.TypeHypervisor: "hypervisor"},

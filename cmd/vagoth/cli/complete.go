@@ -66,6 +66,15 @@ func argPlaces() map[string][]place {
 		"token create":    {{}},
 		"token revoke":    {{}},
 	}
+	m["subagent"] = []place{{find: (*completion).subagents}}
+	m["agent example"] = m["subagent"]
+	m["agent fence-reset"] = []place{{}}
+	for _, c := range agentCalls() {
+		if c.most != 0 {
+			m["agent call "+strings.Fields(c.use)[0]] = []place{{}}
+		}
+	}
+	m["agent call metrics"] = []place{{}, words("cpu", "disk", "nic")}
 	for _, v := range verbs() {
 		m[v.use] = []place{nodes(vmOnly)}
 	}
@@ -105,6 +114,13 @@ func flagPlaces() map[string]place {
 		"--release":    {find: (*completion).ownKeys},
 		"new --name":   {}, // what they name is new
 		"new --key":    {},
+
+		"--mistify":                files("json"),
+		"--socket":                 files(),
+		"agent call download --to": files(),
+		"agent call images --type": words("vm", "container"),
+		"agent call fetch --type":  words("vm", "container"),
+		"agent call jobs --guest":  {},
 	}, jobFlagPlaces())
 }
 

@@ -255,6 +255,10 @@ func (c *completion) types() {
 	c.add("", c.entries("node_types")...)
 }
 
+func (c *completion) subagents() {
+	c.add("", slices.Sorted(maps.Keys(c.app.menu.SubAgents))...)
+}
+
 func (c *completion) drivers() { c.add("", c.named("drivers")...) }
 
 func (c *completion) actions() {

@@ -131,7 +131,7 @@ simulated hypervisors, type: vagoth quickstart`,
 	group("vm", whyCmd(a), doCmd(a))
 	group("hosts", hvCmd(a), pollCmd(a))
 	group("jobs", jobsCmd(a), queueCmd(a), packageCmd(a), eventsCmd(a))
-	group("store", registryCmd(a), configCmd(a), componentsCmd(a), serveCmd(a), tokenCmd(a))
+	group("store", registryCmd(a), configCmd(a), componentsCmd(a), serveCmd(a), tokenCmd(a), agentCmd(a), subagentCmd(a))
 	root.SetHelpCommandGroupID("store")
 	root.SetCompletionCommandGroupID("store")
 	a.complete(root)

@@ -50,7 +50,10 @@ the next start. A second one ends it at once. SIGHUP reloads the configuration.`
 			if a.verbose && o.Level == "" {
 				o.Level = "debug"
 			}
-			return untilSignalled(cmd.Context(), o)
+			return signalled(cmd.Context(), func(ctx context.Context, reload, abort <-chan struct{}) error {
+				o.Reload, o.Abort = reload, abort
+				return serve.Run(ctx, o)
+			})
 		},
 	}
 	c.Flags().BoolVar(&check, "check", false, "only check the configuration, with the files that it names")
@@ -59,15 +62,15 @@ the next start. A second one ends it at once. SIGHUP reloads the configuration.`
 	return c
 }
 
-// untilSignalled serves until a signal ends it.
-func untilSignalled(ctx context.Context, o serve.Options) error {
+// signalled runs a daemon until a signal ends it: the first by the context, a
+// second by abort. SIGHUP is a wish to reload.
+func signalled(ctx context.Context, run func(ctx context.Context, reload, abort <-chan struct{}) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(signals)
 	reload, abort := make(chan struct{}, 1), make(chan struct{})
-	o.Reload, o.Abort = reload, abort
 	done := make(chan struct{})
 	turned := make(chan struct{})
 	go func() {
@@ -93,7 +96,7 @@ func untilSignalled(ctx context.Context, o serve.Options) error {
 			}
 		}
 	}()
-	err := serve.Run(ctx, o)
+	err := run(ctx, reload, abort)
 	close(done)
 	<-turned
 	return err

@@ -1,0 +1,45 @@
+// Package subagent is the contract of the sub-agents that vagoth comes with: what
+// does an agent's actions on a host, inside the agent's process or as a process
+// of its own.
+//
+// Package virt/mistify has the wire; any program that speaks it is a sub-agent.
+// Those of this contract are kinds of a menu: they have a config, and a place to
+// keep what they must.
+//
+// # Why
+//
+// A sub-agent registers its methods at a server and knows nothing of where that
+// listens. So the agent can ask it without a socket between, and it can be run
+// apart, for its own user and rights, without a change.
+package subagent
+
+import (
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/vagoth/vagoth/virt/mistify"
+)
+
+// Deps is what a sub-agent is given.
+type Deps struct {
+	Name string // of the service that it answers for
+	Data string // a directory of its own, which need not be there yet
+	Log  *slog.Logger
+	Now  func() time.Time
+}
+
+// SubAgent does actions. Its methods are safe for concurrent use.
+type SubAgent interface {
+	// Register makes a server answer the methods.
+	Register(s *mistify.Server)
+	// Close ends what opening began. No call is under way any more.
+	Close() error
+}
+
+// Configurer is a SubAgent that knows which actions it is good for.
+type Configurer interface {
+	// WriteConfig writes the sections [agent.action.NAME] that send every action
+	// to the service.
+	WriteConfig(w io.Writer, service string) error
+}
