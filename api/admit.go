@@ -56,6 +56,18 @@ func newGates(o Options) gates {
 	}
 }
 
+func (g *gates) of(l load) gate {
+	switch l {
+	case urgent:
+		return g.urgent
+	case waiting:
+		return g.waiting
+	case heavy:
+		return g.heavy
+	}
+	return g.ordinary
+}
+
 const gateKey = "vagoth.gate"
 
 // admit refuses a request when too many of its kind run. It is asked last, so
@@ -65,7 +77,7 @@ func (s *server) admit(r route) gin.HandlerFunc {
 		return func(*gin.Context) {}
 	}
 	return func(c *gin.Context) {
-		g := map[load]gate{ordinary: s.gates.ordinary, urgent: s.gates.urgent, perhapsUrgent: s.gates.ordinary, waiting: s.gates.waiting, heavy: s.gates.heavy}[r.load]
+		g := s.gates.of(r.load)
 		ok := g.enter()
 		switch {
 		case ok:

@@ -25,17 +25,43 @@ import (
 // errors are *Error where the server answered, in which errors.Is finds what
 // the server's error was. Changes carry the trail of ctx.
 type Client struct {
-	base string
-	http *http.Client
+	base  string
+	http  *http.Client
+	brief bool
 }
 
 // NewClient returns a client of the handler at base, such as
-// "https://manager:8443", reached over transport (nil is the default one).
+// "https://manager:8443", reached over transport (nil is one like the default
+// one, which keeps as many connections as are used at once).
 func NewClient(base string, transport http.RoundTripper) *Client {
+	if transport == nil {
+		transport = defaultTransport()
+	}
 	return &Client{base: strings.TrimSuffix(base, "/"), http: &http.Client{
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
+}
+
+// defaultTransport is the default one, which would keep but two connections to a
+// server open: a client that many share would make new ones all the time.
+func defaultTransport() http.RoundTripper {
+	t, ok := http.DefaultTransport.(*http.Transport)
+	if !ok {
+		return http.DefaultTransport
+	}
+	t = t.Clone()
+	t.MaxIdleConnsPerHost = t.MaxIdleConns
+	return t
+}
+
+// Brief returns a client of the same server that reads no more of jobs than it
+// must, which is for busy workers: Submit and Enqueue give ID, package and state
+// of the jobs, Complete their IDs.
+func (c *Client) Brief() *Client {
+	b := *c
+	b.brief = true
+	return &b
 }
 
 // nodePath is "" if one of the words is.
@@ -310,7 +336,12 @@ func (c *Client) send(ctx context.Context, method, path string, body io.Reader, 
 		return err
 	}
 	defer func() { _ = answer.Close() }()
-	if err := json.NewDecoder(io.LimitReader(answer, maxAnswer)).Decode(out); err != nil {
+	// All of it is read, as the connection is of use again only then.
+	data, err := io.ReadAll(io.LimitReader(answer, maxAnswer))
+	if err == nil {
+		err = json.Unmarshal(data, out)
+	}
+	if err != nil {
 		return fmt.Errorf("cannot read the answer to %s %s: %w", method, path, err)
 	}
 	return nil
@@ -328,10 +359,13 @@ func (c *Client) open(ctx context.Context, method, path string, body io.Reader) 
 	if err != nil {
 		return nil, err
 	}
+	if c.brief {
+		req.Header.Set(Preference, PreferBrief)
+	}
 	t := trail.From(ctx)
-	for header, text := range map[string]string{HeaderTransaction: t.Transaction, HeaderSource: t.Source, HeaderReason: t.Reason} {
-		if text != "" {
-			req.Header.Set(header, url.PathEscape(text))
+	for _, h := range [...]struct{ name, text string }{{HeaderTransaction, t.Transaction}, {HeaderSource, t.Source}, {HeaderReason, t.Reason}} {
+		if h.text != "" {
+			req.Header.Set(h.name, url.PathEscape(h.text))
 		}
 	}
 	resp, err := c.http.Do(req)

@@ -57,6 +57,8 @@ func (c *Client) Complete(ctx context.Context, list ...scheduler.Completion) ([]
 				errs[i] = &Error{Problem: *r.Error, Status: statusOf(r.Error.Code)}
 			case r.Status != nil:
 				statuses[i] = *r.Status
+			case c.brief:
+				statuses[i].ID = list[i].Job
 			default:
 				errs[i] = fmt.Errorf("the server says nothing about the completion of %s", list[i].Job)
 			}
@@ -78,10 +80,10 @@ func (c *Client) HandBack(ctx context.Context, h scheduler.Hold, reason string) 
 }
 
 // Bearer sends the token with each request that goes over next (nil is the
-// default transport).
+// default transport of a client).
 func Bearer(token string, next http.RoundTripper) http.RoundTripper {
 	if next == nil {
-		next = http.DefaultTransport
+		next = defaultTransport()
 	}
 	return bearer{token, next}
 }

@@ -262,6 +262,11 @@ func (s *server) write(c *gin.Context, status int, v any) {
 		s.o.Log.Error("cannot encode an answer", "path", c.Request.URL.Path, "error", err)
 		status, data = http.StatusInternalServerError, []byte(`{"message":"the answer cannot be encoded: see vagoth's log","code":"internal"}`)
 	}
+	s.writeJSON(c, status, data)
+}
+
+// writeJSON answers with what is encoded already. It takes data over.
+func (s *server) writeJSON(c *gin.Context, status int, data []byte) {
 	c.Header("X-Content-Type-Options", "nosniff")
 	c.Header("Cache-Control", "no-store")
 	c.Header("Content-Length", strconv.Itoa(len(data)+1))

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"time"
 
@@ -222,6 +223,10 @@ func (s *server) answerJobs(c *gin.Context, list []scheduler.Status, wait time.D
 	}
 	if err != nil {
 		s.fail(c, err)
+		return
+	}
+	if brief(c) {
+		s.writeJSON(c, http.StatusOK, briefJobs(list))
 		return
 	}
 	out := make([]scheduler.Status, 0, len(list))

@@ -44,14 +44,14 @@ func (s *server) next(c *gin.Context) {
 	}
 	// Once all of it is written the worker may have it, and go on: that its
 	// request is over then says nothing.
-	if c.Request.Context().Err() != nil || !s.deliver(c, list) {
+	if c.Request.Context().Err() != nil || !s.deliver(c, leasesJSON(list)) {
 		s.takeBack(c, b, list)
 	}
 }
 
 // deliver answers, and reports whether all of it was handed to the connection.
-func (s *server) deliver(c *gin.Context, v any) bool {
-	s.write(c, http.StatusOK, v)
+func (s *server) deliver(c *gin.Context, data []byte) bool {
+	s.writeJSON(c, http.StatusOK, data)
 	if c.IsAborted() {
 		return false
 	}
@@ -167,11 +167,15 @@ func (s *server) complete(c *gin.Context) {
 		s.answer(c, coded(statuses[0]), errs[0])
 		return
 	}
+	short := brief(c)
 	out := Completed{Results: make([]CompleteResult, len(list))}
 	for i := range list {
 		if errs[i] != nil {
 			_, p := problemOf(errs[i])
 			out.Results[i].Error = &p
+			continue
+		}
+		if short {
 			continue
 		}
 		st := coded(statuses[i])
