@@ -41,9 +41,11 @@ func (s *Store) change(ctx context.Context, sh *shelf, c pendingChange) (*mistif
 	}
 	about := sh.wire(c.Whole, disks, c.Name)
 	err := s.apply(ctx, sh, c, false)
-	if err != nil && c.Do == doCreate {
+	if err == nil {
+		err = s.remove(pendingFile(sh.guest))
+	} else if c.Do == doCreate {
 		// The caller's time may be what is over.
-		err = errors.Join(err, s.apply(context.WithoutCancel(ctx), sh, c, true))
+		err = errors.Join(err, s.recover(context.WithoutCancel(ctx), sh.guest))
 	}
 	if err != nil && c.Do != doCreate {
 		return nil, fmt.Errorf("the %s of the snapshot %s did not end, and is gone on with by the next call: %w", c.Do, c.Name, err)
@@ -60,8 +62,8 @@ func (s *Store) change(ctx context.Context, sh *shelf, c pendingChange) (*mistif
 	return about, nil
 }
 
-// apply does a change, or takes it back, and forgets it. It can be called again
-// from any point at which an earlier call ended.
+// apply does a change, or takes it back. It can be called again from any point at
+// which an earlier call ended.
 func (s *Store) apply(ctx context.Context, sh *shelf, c pendingChange, back bool) error {
 	file := markers(sh.guest) + "/" + c.Name
 	if c.Whole && (c.Do == doDelete || back) {
@@ -89,7 +91,7 @@ func (s *Store) apply(ctx context.Context, sh *shelf, c pendingChange, back bool
 			}
 		}
 	}
-	return s.remove(pendingFile(sh.guest))
+	return nil
 }
 
 // applyTo does the part of a change that is one disk's.
@@ -163,6 +165,15 @@ func (s *Store) recover(ctx context.Context, guest string) error {
 	}
 	if err := s.apply(ctx, sh, c, c.Do == doCreate); err != nil {
 		return fmt.Errorf("the %s of the snapshot %s did not end, and cannot: %w", c.Do, c.Name, err)
+	}
+	for _, d := range sh.numbered(c.Disks) {
+		// A qemu-img that is killed loses room in the file, which nothing else finds.
+		if _, err := s.qemuImg(ctx, "check", "-q", "-r", "leaks", "-f", qcow2, "--", s.path(d.name)); err != nil {
+			return fmt.Errorf("the disk %s is damaged: %w", s.path(d.name), err)
+		}
+	}
+	if err := s.remove(pendingFile(guest)); err != nil {
+		return err
 	}
 	s.o.Log.Info("what did not end was brought to an end", "guest", guest, "do", c.Do, "snapshot", c.Name)
 	return nil

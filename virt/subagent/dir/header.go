@@ -117,6 +117,9 @@ func (s *Store) vet(ctx context.Context, name string) (format string, size int64
 	if i.Backing != "" || i.Specific.Data.DataFile != "" || i.Encrypted || i.Specific.Data.Corrupt || i.Size < 0 || i.Size > most {
 		return "", 0, fmt.Errorf("%w: it is a qcow2 that is corrupt, encrypted, too large or names other files", virt.ErrInvalid)
 	}
+	if err := s.checkWhole(ctx, name); err != nil {
+		return "", 0, fmt.Errorf("%w: it is a qcow2 that is damaged or cut: %w", virt.ErrInvalid, err)
+	}
 	return qcow2, i.Size, nil
 }
 

@@ -33,7 +33,7 @@ func (s *Store) Register(server *mistify.Server) {
 	on(server, s.RollbackSnapshot, "RollbackSnapshot")
 	mistify.RegisterStream(server, Service+".DownloadSnapshot", DownloadPath, s.DownloadSnapshot)
 	// The config that Mistify ships has it so.
-	mistify.RegisterStream(server, Service+".DownlaodSnapshot", "", s.DownloadSnapshot) //nolint:misspell // it is theirs
+	mistify.RegisterStream(server, Service+".DownlaodSnapshot", "", s.DownloadSnapshot)
 }
 
 // on registers a method under all of its names.

@@ -203,7 +203,7 @@ func writeSparse(file *os.File, in io.Reader, most int64) (size int64, err error
 			m, err = in.Read(block[n:])
 			n += m
 		}
-		if err != nil && err != io.EOF { //nolint:errorlint // a reader says io.EOF itself, and a cut can wrap it
+		if err != nil && err != io.EOF { // a cut can wrap it
 			return size, err
 		}
 		if size+int64(n) > most {

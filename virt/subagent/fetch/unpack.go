@@ -14,7 +14,7 @@ import (
 // anything else, itself. What it is tells its beginning, not its name.
 func unpacked(in *bufio.Reader) (content io.Reader, packed string, err error) {
 	magic, err := in.Peek(6)
-	if err != nil && err != io.EOF { //nolint:errorlint // a reader says io.EOF itself
+	if err != nil && err != io.EOF {
 		return nil, "", err
 	}
 	starts := func(with string) bool { return bytes.HasPrefix(magic, []byte(with)) }
