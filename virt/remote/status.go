@@ -30,23 +30,29 @@ func (d *Driver) Status(ctx context.Context, h virt.Host) (virt.Listing, error) 
 	if len(s.Guests) > d.cfg.MaxGuests {
 		return fail(fmt.Errorf("%w: a listing of %d guests, where at most %d are allowed", virt.ErrUnreachable, len(s.Guests), d.cfg.MaxGuests))
 	}
+	l := listingOf(s)
+	if !l.Complete {
+		d.log.DebugContext(ctx, "a listing that is not complete", "host", h.ID, "problems", problems(s))
+	}
+	return l, nil
+}
+
+// listingOf reads a listing. What cannot be read is not listed, and so the listing
+// is not complete.
+func listingOf(s mistify.Status) virt.Listing {
 	l := virt.Listing{Complete: s.Complete, Capacity: capacityOf(s.Capacity), Guests: make([]virt.Seen, 0, len(s.Guests))}
 	for _, g := range s.Guests {
 		seen, ok := seenOf(g)
-		// What cannot be read is not listed, and so the listing is not complete.
 		l.Complete = l.Complete && ok
 		if ok {
 			l.Guests = append(l.Guests, seen)
 		}
 	}
-	slices.SortFunc(l.Guests, func(a, b virt.Seen) int { return strings.Compare(a.UUID, b.UUID) })
+	slices.SortStableFunc(l.Guests, func(a, b virt.Seen) int { return strings.Compare(a.UUID, b.UUID) })
 	n := len(l.Guests)
 	l.Guests = slices.CompactFunc(l.Guests, func(a, b virt.Seen) bool { return a.UUID == b.UUID })
 	l.Complete = l.Complete && len(l.Guests) == n
-	if !l.Complete {
-		d.log.DebugContext(ctx, "a listing that is not complete", "host", h.ID, "problems", problems(s))
-	}
-	return l, nil
+	return l
 }
 
 // Info looks at one guest.
