@@ -46,6 +46,11 @@ file counts from the next request on.
 	p("\n## On whose behalf\n\nThe headers `%s`, `%s` and `%s` are kept with every change. Their values are\n", HeaderTransaction, HeaderSource, HeaderReason)
 	p("%s", `escaped as a segment of a URL's path. Who shows a token or certificate acts under its name: the source is kept as `+"`NAME`, or as\n`NAME (SOURCE)`"+` if the request names one. The same holds for the name of a worker. Idempotency keys are scoped to the source.
 `)
+	p("\n## Short answers\n\n" +
+		"A request with the header `Prefer: return=minimal` that queues jobs is answered with `id`, `package` and `state` of each, and\n" +
+		"a list of completions with an entry for each that has `error` if it was refused and nothing else; the answer says so with\n" +
+		"`Preference-Applied: return=minimal`. Busy workers do so, since nearly half of what a job costs is telling all about it\n" +
+		"(`Client.Brief` in Go).\n")
 	p("\n## Events\n\n%s", ``+"`GET /v1/events`"+` is a stream of server-sent events. Each has the cursor behind it as its `+"`id`"+`; whoever sends the last one back, as
 the parameter `+"`cursor` or the header `Last-Event-ID`"+`, misses nothing and sees nothing twice. Both kinds are shown unless one is asked for
 (`+"`jobs=true`) or left out (`nodes=false`); `type` selects nodes, and `queue`, `action`, `package` and `job`"+` select jobs.
