@@ -58,6 +58,7 @@ func TestServerWire(t *testing.T) {
 		{"params of another kind", nil, `{"method":"Test.Echo","params":[{"guest":7}],"id":1}`, 400, "guest cannot be a number"},
 		{"no method", nil, `{"params":[{}],"id":1}`, 400, `there is no method ""`},
 		{"an unknown method", nil, `{"method":"Test.echo","params":[{}],"id":1}`, 400, `there is no method "Test.echo"`},
+		{"an id that is no JSON", nil, `{"method":"Test.Echo","params":[{}],"id":x}`, 400, "the request is not JSON-RPC"},
 		{"no JSON", nil, `hello`, 400, "the request is not JSON-RPC"},
 		{"too long", nil, strings.Repeat(" ", 1001), 413, "longer than 1000 bytes"},
 		{"GET", func(r *http.Request) { r.Method = http.MethodGet }, ``, 405, "POST"},
