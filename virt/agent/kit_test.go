@@ -170,13 +170,12 @@ type host struct {
 }
 
 type hostOptions struct {
-	cfg   *Config
-	deps  Deps
-	sub   *sub
-	data  string
-	idle  bool // Run is not called
-	subs  map[string]http.Handler
-	level slog.Level
+	cfg  *Config
+	deps Deps
+	sub  *sub
+	data string
+	idle bool // Run is not called
+	subs map[string]http.Handler
 }
 
 func portOf(t testing.TB, url string) int {

@@ -114,7 +114,9 @@ func TestDeleteEndsQueue(t *testing.T) {
 	})
 	h.create(vm1) // its id is free again
 	// A delete that fails deletes nothing.
-	h.sub.onGuest(func(context.Context, string, *mistify.GuestRequest) (*mistify.GuestResponse, error) { return nil, errNo })
+	h.sub.onGuest(func(context.Context, string, *mistify.GuestRequest) (*mistify.GuestResponse, error) {
+		return nil, errNo
+	})
 	h.ended(h.want(202, "DELETE", "/guests/"+vm1, "").job())
 	h.want(200, "GET", "/guests/"+vm1, "")
 }
@@ -417,18 +419,18 @@ func TestThrottle(t *testing.T) {
 	h := newHost(t, hostOptions{cfg: &cfg})
 	h.create(vm1)
 	h.create(ct1)
-	block := make(chan struct{})
 	h.sub.set(func(s *sub) {
-		s.snap = func(string, *mistify.SnapshotRequest) (*mistify.SnapshotResponse, error) { return &mistify.SnapshotResponse{}, nil }
+		s.snap = func(string, *mistify.SnapshotRequest) (*mistify.SnapshotResponse, error) {
+			return &mistify.SnapshotResponse{}, nil
+		}
 	})
 	for range 2 { // two places are taken
 		leave, err := h.agent.info.enter(t.Context(), vm1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer leave()
+		t.Cleanup(leave)
 	}
-	close(block)
 	a := h.want(429, "GET", "/guests/"+vm1+"/snapshots", "")
 	if !strings.Contains(a.body, "2 questions") {
 		t.Errorf("%s", a.body)

@@ -51,20 +51,17 @@ func (s *service) release() { <-s.places }
 // panic, of a codec or of a service in this process, is an error.
 func (s *service) call(ctx context.Context, timeout time.Duration, method string, request, response any) (err error) {
 	defer s.release()
-	defer recovered(&err)
+	defer func() {
+		if v := recover(); v != nil {
+			err = &panicError{v}
+		}
+	}()
 	if s.timeout > 0 {
 		timeout = s.timeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	return s.caller.Call(ctx, method, request, response)
-}
-
-// recovered makes an error of a panic.
-func recovered(err *error) {
-	if v := recover(); v != nil {
-		*err = &panicError{v}
-	}
 }
 
 // defaultPending is Mistify's.

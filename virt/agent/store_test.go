@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/vagoth/vagoth/internal/testlong"
 	"github.com/vagoth/vagoth/trail"
 	"github.com/vagoth/vagoth/virt/mistify"
 )
@@ -34,6 +36,9 @@ type naive struct {
 func TestStoreMachine(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	const keep = 4
+	if err := flag.Set("rapid.checks", fmt.Sprint(testlong.Count(t, 200))); err != nil {
+		t.Fatal(err)
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		dir, err := os.MkdirTemp("", "agent")
 		if err != nil {
