@@ -272,6 +272,33 @@ func TestLostJobs(t *testing.T) {
 	}
 }
 
+// An agent that takes a request which waits, and never answers it, is given up
+// long before the job's time is over.
+func TestAgentThatHangsWhileAJobRuns(t *testing.T) {
+	f, d, g := newFake(t, simulated(t), "h1"), open(t, func(c *Config) { c.JobTimeout = time.Hour }), vm("web")
+	d.paths[waits].ResponseHeaderTimeout = 300 * time.Millisecond // it is half a minute, and more
+	h := f.host("h1")
+	made(t, d, h, g)
+	asked := make(chan struct{}, 100)
+	f.mu.Lock()
+	f.over = func(_ http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.URL.Path, "/jobs/") {
+			return false
+		}
+		asked <- struct{}{}
+		select {
+		case <-r.Context().Done():
+		case <-f.ctx.Done():
+		}
+		return true
+	}
+	f.mu.Unlock()
+	is(t, "start by an agent that hangs", d.Power(t.Context(), h, g, virt.PowerStart), virt.ErrUnreachable)
+	if n := len(asked); n != 1 {
+		t.Errorf("it was asked for the job %d times, want once", n)
+	}
+}
+
 // Define is done again until it is known to be done, and then is not.
 func TestDefineNotesWhatWasDone(t *testing.T) {
 	sims := simulated(t)
