@@ -24,6 +24,23 @@
 // queued again with a higher attempt, and any other ends as an error that names
 // it, because nobody knows whether it was done.
 //
+// # What is on the host
+//
+// GET /guests is what the agent knows: each guest as the last job left it. What
+// is really there is asked of the sub-agents by GET /v1/status: all stages of the
+// action `status` side by side, each with a StatusRequest. Their answers are put
+// together; who is not known to the agent is marked as a stranger. The listing is
+// complete if every stage answered in time and said that it sees all, and
+// otherwise names who is in doubt: of a partial listing nothing follows.
+//
+// # Who may
+//
+// Without an Authenticator everybody on this machine may everything, but for
+// pages of other sites in a browser: those are refused whatever method, header
+// or name for this machine they use. With one there are three roles: a reader
+// looks, an operator changes and downloads, an admin also profiles and resets
+// fences. CheckListen says which addresses are safe with what.
+//
 // # Fencing
 //
 // A guest remembers the highest token that came with a change. A lower one is of

@@ -30,7 +30,10 @@ type server struct {
 // places count requests.
 type places chan struct{}
 
-// Handler serves the agent's interface.
+// Handler serves the agent's interface. An agent that listens at several places
+// uses one Handler for all of them, since it counts requests. The server around
+// it bounds how long headers may take and how large they may be; bodies and
+// answers are bounded here.
 func (a *Agent) Handler() http.Handler {
 	s := &server{a: a, origin: http.NewCrossOriginProtection(), quick: make(places, a.cfg.MaxRequests), slow: make(places, a.cfg.MaxWaiting)}
 	gin.SetMode(gin.ReleaseMode) // gin keeps it in the process; its debug mode prints every route
@@ -123,9 +126,10 @@ func (s *server) admit(r route) gin.HandlerFunc {
 	if r.load == free {
 		return func(*gin.Context) {}
 	}
+	waits := slices.Contains(r.query, "wait")
 	return func(c *gin.Context) {
 		at := s.quick
-		if r.load != quick || r.load == quick && c.Query("wait") != "" {
+		if r.load != quick || waits && c.Query("wait") != "" {
 			at = s.slow
 		}
 		select {
