@@ -390,7 +390,9 @@ func TestHangAndTrickle(t *testing.T) {
 	})
 	for _, path := range []string{"/silent", "/hang", "/trickle"} {
 		begun := time.Now()
-		b.nothing(path, b.f.Fetch(t.Context(), fetch.Item{Name: "x", URL: b.url + path}, nil))
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		b.nothing(path, b.f.Fetch(ctx, fetch.Item{Name: "x", URL: b.url + path}, nil))
+		cancel()
 		if took := time.Since(begun); took > 5*time.Second {
 			t.Errorf("%s took %s", path, took)
 		}
@@ -446,7 +448,9 @@ func TestOneDownloadForMany(t *testing.T) {
 	await(t, func() bool { p := b.f.Under()["x"]; return p.Done == 1000 && p.Total == int64(len(data)) })
 	other := item
 	other.URL += "/other"
-	if err := b.f.Fetch(t.Context(), other, finish); !errors.Is(err, virt.ErrConflict) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := b.f.Fetch(ctx, other, finish); !errors.Is(err, virt.ErrConflict) {
 		t.Errorf("another source of the same name: %v", err)
 	}
 	close(goOn)
