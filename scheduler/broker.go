@@ -21,7 +21,7 @@ type Runner interface {
 
 // RunOptions modify Run.
 type RunOptions struct {
-	// Submitted runs only jobs of packages that were submitted through this
+	// Submitted runs only jobs that were submitted or retried through this
 	// handle since it was opened: what a command does that opens the store of
 	// a daemon that is not there.
 	Submitted bool

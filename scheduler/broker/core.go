@@ -25,7 +25,8 @@ type core struct {
 	queues map[string]*queue
 	packs  packs
 	keys   map[key]*job
-	stones stones  // keys whose jobs are forgotten
+	stones stones // keys whose jobs are forgotten
+	rows   map[string]*row
 	ended  jobList // the history, oldest end first
 	weight int64   // of it: bytes that results and logs take
 	count  [expired + 1]int
@@ -61,9 +62,41 @@ type counters struct {
 func newCore(cfg *settings, remote func(action string, q *queue) bool) *core {
 	return &core{
 		cfg: cfg, remote: remote, clean: true, block: new(int), words: map[string]string{},
-		jobs: map[string]*job{}, queues: map[string]*queue{}, keys: map[key]*job{},
+		jobs: map[string]*job{}, queues: map[string]*queue{}, keys: map[key]*job{}, rows: map[string]*row{},
 		packs: packs{byID: map[string]*pack{}, reserved: map[string]*pack{}}, stones: stones{byKey: map[key]*stone{}},
 	}
+}
+
+// row is all jobs that are known of one queue, also those that have ended, in the
+// order submitted.
+type row struct{ oldest, newest *job }
+
+// line puts a job, which is the newest, into the row of its queue.
+func (c *core) line(j *job) {
+	r := c.rows[j.queue.name]
+	if r == nil {
+		r = &row{oldest: j}
+		c.rows[j.queue.name] = r
+	} else {
+		j.older, r.newest.newer = r.newest, j
+	}
+	r.newest = j
+}
+
+func (c *core) unline(j *job) {
+	r := c.rows[j.queue.name]
+	switch {
+	case j.older == nil && j.newer == nil:
+		delete(c.rows, j.queue.name)
+		return
+	case j.older == nil:
+		r.oldest, j.newer.older = j.newer, nil
+	case j.newer == nil:
+		r.newest, j.older.newer = j.older, nil
+	default:
+		j.older.newer, j.newer.older = j.newer, j.older
+	}
+	j.older, j.newer = nil, nil
 }
 
 // jobList is a list of jobs by their own links.

@@ -40,6 +40,8 @@ type job struct {
 	submitted int64
 	prev      *job // in its queue's list, or in the history
 	next      *job
+	older     *job // among all that are known of its queue
+	newer     *job
 	timer     *timer // expiry, end of a lease or of parking
 	pos       int32  // in its queue's heap of ready jobs, -1 outside
 	blockers  int32  // dependencies that have not ended
@@ -53,7 +55,7 @@ type job struct {
 	urgent    bool
 	keep      bool // an urgent job that supersedes nothing
 	remote    bool // only workers outside get it
-	mine      bool // submitted through this handle
+	mine      bool // submitted or retried through this handle
 	moved     bool // a retry has put it where it stands
 	pending   bool // a record about it is being written
 }

@@ -84,7 +84,7 @@ func (b *Broker) Retry(ctx context.Context, id string, o scheduler.RetryOptions)
 		if err := b.room(len(set), t, j.urgent); err != nil {
 			return err
 		}
-		r := &retried{at: b.now().UnixNano(), note: by("retried", origin, origin.Reason)}
+		r := &retried{mine: true, at: b.now().UnixNano(), note: by("retried", origin, origin.Reason)}
 		for _, j := range set {
 			r.seqs = append(r.seqs, j.seq)
 		}

@@ -173,6 +173,7 @@ func (c *core) register(j *job) error {
 	}
 	c.jobs[j.id] = j
 	c.table.put(j)
+	c.line(j)
 	c.count[j.state]++
 	if j.more != nil && j.more.key != "" {
 		k := key{j.source, j.more.key}
@@ -258,6 +259,7 @@ func (r *retried) apply(c *core) error {
 			j.pack.open++
 		}
 		p := j.past
+		j.mine = j.mine || r.mine
 		p.ended, p.order, p.parked, p.errText, p.code, p.cause, p.result, p.skipped, p.err, p.ready = 0, 0, 0, "", "", "", "", false, nil, 0
 		j.failed, j.lost, p.said = 0, 0, 0
 		if j.more != nil {
@@ -344,6 +346,7 @@ func (c *core) forget(j *job) {
 	c.touch(j)
 	c.unremember(j)
 	c.table.remove(j.seq)
+	c.unline(j)
 	c.count[j.state]--
 	if c.jobs[j.id] == j {
 		delete(c.jobs, j.id)

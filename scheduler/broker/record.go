@@ -294,6 +294,7 @@ type retried struct {
 	seqs []uint64
 	note string
 	at   int64
+	mine bool // not written, as it concerns this process alone
 }
 
 func (r *retried) kind() kind { return kindRetried }

@@ -5,7 +5,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -53,6 +55,25 @@ func dump(c *core) []string {
 		line += " ready"
 		for _, j := range ready {
 			line += " " + j.id
+		}
+		list = append(list, line)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.rows)) {
+		line, newer := "row "+name, (*job)(nil)
+		for j := c.rows[name].newest; j != nil; newer, j = j, j.older {
+			line += " " + j.id
+			if j.newer != newer || j.older == nil && c.rows[name].oldest != j {
+				panic("torn: " + line)
+			}
+		}
+		var walked []string
+		for j := c.table.before(c.seq + 1); j != nil; j = c.table.before(j.seq) {
+			if j.queue.name == name {
+				walked = append(walked, j.id)
+			}
+		}
+		if want := "row " + name + " " + strings.Join(walked, " "); line != want {
+			panic(line + ", and not " + want)
 		}
 		list = append(list, line)
 	}

@@ -144,7 +144,7 @@ func (b *Broker) List(ctx context.Context, f scheduler.Filter) iter.Seq2[schedul
 			var found []scheduler.Status
 			b.mu.Lock()
 			for range listAtOnce {
-				j := b.core.table.before(cursor)
+				j := b.core.older(f, cursor)
 				if j == nil {
 					done = true
 					break
@@ -166,6 +166,43 @@ func (b *Broker) List(ctx context.Context, f scheduler.Filter) iter.Seq2[schedul
 			}
 		}
 	}
+}
+
+// older is the last job before the number seq that may match: of the package or
+// the queue that is asked for, or of all.
+func (c *core) older(f scheduler.Filter, seq uint64) *job {
+	at := c.table.get(seq)
+	switch {
+	case f.Package != "":
+		p := c.packs.byID[f.Package]
+		if p == nil {
+			return nil
+		}
+		i := len(p.jobs)
+		if at != nil && at.pack == p {
+			i = int(at.index)
+		}
+		for i--; i >= 0; i-- {
+			if j := p.jobs[i]; j != nil && j.seq < seq {
+				return j
+			}
+		}
+		return nil
+	case f.Queue != "":
+		if at != nil && at.queue.name == f.Queue {
+			return at.older
+		}
+		r := c.rows[f.Queue]
+		if r == nil {
+			return nil
+		}
+		j := r.newest // what was found before is forgotten
+		for j != nil && j.seq >= seq {
+			j = j.older
+		}
+		return j
+	}
+	return c.table.before(seq)
 }
 
 // matches is f.Matches before the status is made.
