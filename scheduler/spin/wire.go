@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"strconv"
@@ -165,12 +164,13 @@ func readBody(w http.ResponseWriter, r *http.Request, v any) error {
 	if len(bytes.TrimSpace(b.Bytes())) == 0 {
 		return failure{status: http.StatusBadRequest, name: "missing_payload", message: "missing required payload"}
 	}
-	dec := json.NewDecoder(&b)
+	data := b.Bytes()
+	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {
 		return failure{status: http.StatusBadRequest, name: "decode_payload", message: "the body is not what is expected: " + err.Error()}
 	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+	if len(bytes.TrimSpace(data[dec.InputOffset():])) > 0 {
 		return failure{status: http.StatusBadRequest, name: "decode_payload", message: "something follows the object in the body"}
 	}
 	return nil
