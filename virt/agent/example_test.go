@@ -13,6 +13,7 @@ import (
 // An agent with one sub-agent, inside the process, that starts guests.
 func Example() {
 	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
 	sub := mistify.NewServer(mistify.ServerOptions{})
 	mistify.Register(sub, "Example.Create", func(_ context.Context, r *mistify.GuestRequest) (*mistify.GuestResponse, error) {
 		r.Guest.State = "running"

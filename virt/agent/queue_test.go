@@ -37,7 +37,10 @@ func TestQueue(t *testing.T) {
 		}
 		most.Store(max(most.Load(), at.Add(1)))
 		defer at.Add(-1)
-		<-block
+		select {
+		case <-block:
+		case <-ctx.Done():
+		}
 		mu.Lock()
 		order = append(order, trail.From(ctx).Job)
 		mu.Unlock()
@@ -89,8 +92,11 @@ func TestDeleteEndsQueue(t *testing.T) {
 	h := newHost(t, hostOptions{})
 	h.create(vm1)
 	block := make(chan struct{})
-	h.sub.onGuest(func(_ context.Context, _ string, r *mistify.GuestRequest) (*mistify.GuestResponse, error) {
-		<-block
+	h.sub.onGuest(func(ctx context.Context, _ string, r *mistify.GuestRequest) (*mistify.GuestResponse, error) {
+		select {
+		case <-block:
+		case <-ctx.Done():
+		}
 		return answerSame(r)
 	})
 	del := h.want(202, "DELETE", "/guests/"+vm1, "").job()
