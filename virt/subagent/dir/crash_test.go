@@ -304,7 +304,9 @@ func TestKilled(t *testing.T) {
 			if err := cmd.Process.Kill(); err != nil {
 				t.Error(err)
 			}
-			<-ended
+			if err := <-ended; err == nil {
+				t.Error("the child ended well")
+			}
 		case err := <-ended:
 			t.Fatalf("the child ended by itself: %v: %s", err, said.Bytes())
 		}
