@@ -3,12 +3,15 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/vagoth/vagoth/internal/testlong"
 	"github.com/vagoth/vagoth/registry"
+	"github.com/vagoth/vagoth/scheduler"
 	"github.com/vagoth/vagoth/test/testbed"
 	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/sim"
@@ -16,13 +19,13 @@ import (
 
 // Every action of a VM, from new to delete.
 func TestLife(t *testing.T) {
-	for _, scheduler := range []string{"sync", "broker"} {
-		t.Run(scheduler, func(t *testing.T) { life(t, scheduler) })
+	for _, kind := range []string{"sync", "broker"} {
+		t.Run(kind, func(t *testing.T) { life(t, kind) })
 	}
 }
 
-func life(t *testing.T, scheduler string) {
-	w := newWorld(t, scheduler)
+func life(t *testing.T, kind string) {
+	w := newWorld(t, kind)
 	w.add(w.newNode("h1"))
 	vm := w.vm("web1", virt.Disk{Size: 8})
 
@@ -147,6 +150,9 @@ func TestRestart(t *testing.T) {
 	job, err := vm.Start(w.ctx)
 	w.must("start", err)
 	<-begun
+	if !testbed.Eventually(t, patience, func() bool { return h1.waiting.Load() > 0 }) {
+		t.Fatal("nobody waits for the job")
+	}
 	h1.stop()
 	close(release)
 	h1.start()
@@ -199,6 +205,57 @@ func TestHosts(t *testing.T) {
 	}
 	if n := w.node("web1"); n.Parent() != "" {
 		t.Errorf("its VM is still on %q", n.Parent())
+	}
+}
+
+// Hosts lose requests and answers behind their agents. With retries every VM gets
+// where it should, and none ever runs on two hosts.
+func TestFailures(t *testing.T) {
+	cfg := sim.Defaults()
+	cfg.Failures, cfg.Seed, cfg.Latency = 0.15, uint64(testlong.Seed(t)), time.Millisecond
+	w := newWorldOf(t, "broker", cfg)
+	for _, name := range []string{"h1", "h2"} {
+		n := w.newNode(name)
+		w.create(n.name, virt.TypeHypervisor, virt.HostDefinition{Driver: "agents", Address: n.address, CPU: 32, Memory: 64 << 10})
+		if !testbed.Eventually(t, patience, func() bool { return w.poll(name).Hosts[0].State == virt.Up }) {
+			t.Fatalf("%s never came up", name)
+		}
+	}
+	again := virt.Options{Retry: scheduler.Retry{Attempts: 100, Backoff: scheduler.Span(time.Millisecond), Max: scheduler.Span(20 * time.Millisecond)}}
+	var all sync.WaitGroup
+	for i := range 8 {
+		vm := w.vm(fmt.Sprintf("web%d", i), virt.Disk{Size: 8}).With(again)
+		all.Go(func() {
+			err := w.done(vm.Start(w.ctx))
+			if err == nil {
+				err = w.done(vm.Stop(w.ctx, 0))
+			}
+			if err == nil {
+				err = w.done(vm.Start(w.ctx))
+			}
+			if err != nil {
+				t.Errorf("start, stop and start of %s: %v", vm.ID(), err)
+			}
+		})
+	}
+	all.Wait()
+	running := 0
+	for _, c := range []string{"h1", "h2"} {
+		for {
+			l, err := w.sims.Status(w.ctx, virt.Host{ID: c})
+			if err != nil {
+				continue // this is lost now and then, too
+			}
+			for _, g := range l.Guests {
+				if g.State == virt.Running {
+					running++
+				}
+			}
+			break
+		}
+	}
+	if twice := w.sims.RanTwice(); running != 8 || len(twice) > 0 {
+		t.Errorf("%d of 8 VMs run; twice: %v", running, twice)
 	}
 }
 

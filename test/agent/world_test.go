@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,9 +45,11 @@ type world struct {
 }
 
 // newWorld opens a manager with this scheduler.
-func newWorld(t *testing.T, scheduler string) *world {
+func newWorld(t *testing.T, scheduler string) *world { return newWorldOf(t, scheduler, sim.Defaults()) }
+
+// newWorldOf is newWorld over hosts of this sort.
+func newWorldOf(t *testing.T, scheduler string, cfg sim.Config) *world {
 	t.Helper()
-	cfg := sim.Defaults()
 	cfg.Shutdown = 50 * time.Millisecond
 	sims, err := sim.Open(t.Context(), cfg, virt.DriverDeps{})
 	if err != nil {
@@ -78,6 +82,7 @@ type node struct {
 	address string
 	sub     http.Handler
 	stop    func()
+	waiting atomic.Int64 // requests that wait for a job now
 }
 
 // newNode makes an agent of a simulated host.
@@ -109,7 +114,14 @@ func (n *node) start() {
 		n.w.Fatal(err)
 	}
 	n.address = ln.Addr().String()
-	server := &http.Server{Handler: a.Handler(), ReadHeaderTimeout: time.Second}
+	h := a.Handler()
+	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/jobs/") {
+			n.waiting.Add(1)
+			defer n.waiting.Add(-1)
+		}
+		h.ServeHTTP(w, r)
+	})}
 	served, ran := make(chan error, 1), make(chan error, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { served <- server.Serve(ln) }()
