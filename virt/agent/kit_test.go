@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 		crashChild(dir)
 		return
 	}
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("internal/poll.runtime_pollWait"))
+	goleak.VerifyTestMain(m)
 }
 
 // sub is a sub-agent whose answers a test can change.
