@@ -1,16 +1,27 @@
 // Package manual holds the README, the manual and the example configurations
 // against the program: what they show is run.
+//
+// A fenced block of a page is what its language says: `sh` is typed as it
+// stands, each page in a directory of its own; of `console` that which stands
+// behind $ is typed, and the rest has to be printed, but for what varies (…
+// stands for any text); `ini` and `yaml` are loaded strictly; `go` is a program
+// that is built, or a part of one that can be parsed; `text` is only read. The first line
+// of a block of `sh` can say how it is typed:
+//
+//	# as root, # on another machine   not at all; how many there are is noted in pages
+//	# in a terminal of its own        beside the others, until the end of the page
+//	# until Ctrl-C                    each line is interrupted after a while
+//
+// A block of yaml or go whose first line is a comment with the name of a file
+// is saved there.
 package manual
 
 import (
-	"context"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/vagoth/vagoth/manager"
 	"github.com/vagoth/vagoth/manager/config"
@@ -50,79 +61,6 @@ func blocks(t *testing.T, page string) []block {
 	return all
 }
 
-// TestReadme runs what stands behind $ in the README, in a directory with the
-// repository's vagoth.ini, and compares what it prints.
-func TestReadme(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	ini, err := os.ReadFile(filepath.Join(root, "vagoth.ini"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "vagoth.ini"), ini, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	bin := filepath.Join(t.TempDir(), "vagoth")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, root+"/cmd/vagoth").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	ran := 0
-	for _, b := range blocks(t, "README.md") {
-		if b.language != "console" {
-			continue
-		}
-		var command string
-		var want []string
-		check := func() {
-			if command == "" {
-				return
-			}
-			ran++
-			got := run(t, dir, bin, command)
-			if text := strings.Join(want, "\n"); strings.TrimSpace(text) != strings.TrimSpace(got) {
-				t.Errorf("README.md shows for %q:\n%s\n\nit prints:\n%s", command, text, got)
-			}
-		}
-		for _, line := range b.lines {
-			if next, ok := strings.CutPrefix(line, "$ "); ok {
-				check()
-				command, want = next, nil
-			} else {
-				want = append(want, line)
-			}
-		}
-		check()
-	}
-	if ran < 3 {
-		t.Errorf("README.md shows %d commands, this test expects at least 3", ran)
-	}
-}
-
-// run runs one command of the README, which begins with the program.
-func run(t *testing.T, dir, bin, command string) string {
-	t.Helper()
-	args, ok := strings.CutPrefix(command, "go run ./cmd/vagoth ")
-	if !ok {
-		if args, ok = strings.CutPrefix(command, "vagoth "); !ok {
-			t.Fatalf("README.md runs %q, this test knows only vagoth", command)
-		}
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	c := exec.CommandContext(ctx, bin, strings.Fields(args)...)
-	c.Dir = dir
-	c.Env = append(os.Environ(), "VAGOTH_CONFIG=", "VAGOTH_SOURCE=", "NO_COLOR=1")
-	out, err := c.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s: %v\n%s", command, err, out)
-	}
-	lines := strings.Split(string(out), "\n")
-	for i := range lines {
-		lines[i] = strings.TrimRight(lines[i], " ")
-	}
-	return strings.Join(lines, "\n")
-}
-
 // TestConfigurations loads every ini file of the repository, and every ini
 // block of its pages.
 func TestConfigurations(t *testing.T) {
@@ -155,13 +93,9 @@ func TestConfigurations(t *testing.T) {
 	if err != nil || files < 3 {
 		t.Errorf("found %d ini files, expected at least 3 (%v)", files, err)
 	}
-	pages, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
-	if err != nil || len(pages) == 0 {
-		t.Fatalf("no pages: %v", err)
-	}
 	shown := 0
-	for _, page := range pages {
-		for _, b := range blocks(t, filepath.Join("docs", filepath.Base(page))) {
+	for _, page := range pages() {
+		for _, b := range blocks(t, page.name) {
 			if b.language == "ini" {
 				shown++
 				check(b.page, []byte(strings.Join(b.lines, "\n")))
@@ -187,27 +121,4 @@ func TestOneExample(t *testing.T) {
 	if string(a) != string(b) {
 		t.Error("vagoth.ini and cmd/vagoth/cli/quickstart/sim.ini differ: copy one to the other")
 	}
-}
-
-// TestGoExample builds the program that docs/go.md shows.
-func TestGoExample(t *testing.T) {
-	t.Parallel()
-	for _, b := range blocks(t, "docs/go.md") {
-		if b.language != "go" || len(b.lines) == 0 || b.lines[0] != "package main" {
-			continue
-		}
-		dir, err := os.MkdirTemp(".", "example") // inside the module, so that it finds its imports
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = os.RemoveAll(dir) })
-		if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(strings.Join(b.lines, "\n")), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if out, err := exec.CommandContext(t.Context(), "go", "vet", "./"+dir).CombinedOutput(); err != nil {
-			t.Errorf("docs/go.md: %v\n%s", err, out)
-		}
-		return
-	}
-	t.Error("docs/go.md shows no program")
 }

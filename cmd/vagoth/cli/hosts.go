@@ -169,7 +169,7 @@ It is refused while the hypervisor answers, needs --reason, and is recorded.`,
 				if err != nil {
 					return err
 				}
-				a.say("%d VMs are on %s:", len(on), it.Node.Name())
+				a.say("VMs on %s: %d", it.Node.Name(), len(on))
 				for _, vm := range on {
 					a.say("  %s  %s", vm.Node.Name(), stateText(vm))
 				}
