@@ -1,8 +1,10 @@
 package remote
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"unicode"
 
@@ -42,6 +44,9 @@ func as(err error, listing bool) error {
 	var answered *mistify.Error
 	var failed *mistify.JobFailure
 	said := errors.As(err, &answered) || errors.As(err, &failed)
+	if listing && shookHands(err) {
+		return nil
+	}
 	silent := errors.Is(err, virt.ErrUnreachable) || errors.Is(err, mistify.ErrTooMany) || mistify.KindOf(err) == mistify.KindTimeout
 	switch {
 	case errors.As(err, &lost), silent && !said:
@@ -58,6 +63,15 @@ func as(err error, listing bool) error {
 		return virt.ErrUnreachable
 	}
 	return nil
+}
+
+// shookHands reports whether somebody was there to disagree with about TLS: no
+// silence either.
+func shookHands(err error) bool {
+	var theirs *tls.CertificateVerificationError
+	var plain tls.RecordHeaderError
+	var ours *net.OpError
+	return errors.As(err, &theirs) || errors.As(err, &plain) || errors.As(err, &ours) && ours.Op == "remote error"
 }
 
 // clean makes a host's text fit to be shown: printable, on one line, bounded.

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"log"
 	"math/big"
 	"net"
@@ -109,9 +110,14 @@ func TestTLS(t *testing.T) {
 			if c.ok && (err != nil || !l.Complete) {
 				t.Errorf("got %+v (%v), want a listing", l, err)
 			}
-			if !c.ok {
-				is(t, "status", err, virt.ErrUnreachable)
+			if c.ok {
+				return
 			}
+			if err == nil || errors.Is(err, virt.ErrUnreachable) {
+				t.Errorf("status: got error %v, want one that takes nobody for dead", err)
+			}
+			_, err = d.Info(t.Context(), h, vm("web"))
+			is(t, "info", err, virt.ErrUnreachable)
 		})
 	}
 	cfg := Defaults()
