@@ -82,13 +82,33 @@ func noted(old mistify.Guest, w *mistify.Guest) map[string]string {
 	return all
 }
 
-// note keeps the metadata of a guest that the agent knows.
-func (t *task) note(ctx context.Context, w *mistify.Guest) error {
+// onDisks asks for an action on the disks of a guest. One that the agent knows as
+// we do is only named; another is sent along, with the metadata that others gave
+// it.
+func (t *task) onDisks(ctx context.Context, w *mistify.Guest, action string, send func(context.Context, mistify.Guest) (string, error)) error {
 	old, there, err := t.known(ctx)
+	if err != nil {
+		return err
+	}
+	digest, err := mistify.Digest(t.g)
+	if err != nil {
+		return err
+	}
+	if there && old.Metadata[mistify.MetaDefined] == digest {
+		err := t.job(ctx, func(ctx context.Context) (string, error) {
+			_, job, err := t.c[changes].Act(ctx, t.g.UUID, action)
+			return job, err
+		})
+		var refused *mistify.Error
+		if !errors.As(err, &refused) || !errors.Is(err, virt.ErrNotFound) {
+			return err
+		}
+		// It was undefined meanwhile, and its disks are there still.
+	}
 	if there {
 		w.Metadata = noted(old, w)
 	}
-	return err
+	return t.job(ctx, func(ctx context.Context) (string, error) { return send(ctx, *w) })
 }
 
 // same reports whether a guest is on the host as it is to be defined. What the
@@ -119,10 +139,7 @@ func (d *Driver) Provision(ctx context.Context, h virt.Host, g virt.Guest) error
 		return err
 	}
 	return d.about(ctx, h, g, "make the disks of", func(ctx context.Context, t *task) error {
-		if err := t.note(ctx, w); err != nil {
-			return err
-		}
-		return t.job(ctx, func(ctx context.Context) (string, error) { return t.c[changes].ProvisionGuest(ctx, *w) })
+		return t.onDisks(ctx, w, mistify.ActionProvision, t.c[changes].ProvisionGuest)
 	})
 }
 
@@ -142,10 +159,7 @@ func (d *Driver) Deprovision(ctx context.Context, h virt.Host, g virt.Guest) err
 		case info.State != virt.Stopped && info.State != virt.Crashed:
 			return fmt.Errorf("%w: it is %s: stop it first", virt.ErrBusy, info.State)
 		}
-		if err := t.note(ctx, w); err != nil {
-			return err
-		}
-		return t.job(ctx, func(ctx context.Context) (string, error) { return t.c[changes].DeprovisionGuest(ctx, *w) })
+		return t.onDisks(ctx, w, mistify.ActionDeprovision, t.c[changes].DeprovisionGuest)
 	})
 }
 

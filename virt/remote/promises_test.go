@@ -646,3 +646,28 @@ func TestHostileIDsAreNotAsked(t *testing.T) {
 		t.Errorf("the agent was asked %d requests, such as %.100q", len(asked), asked[0])
 	}
 }
+
+// What is done to disks does not depend on whether the agent knows the guest, nor
+// on when it forgets it.
+func TestDisksOfAGuestThatIsForgottenMeanwhile(t *testing.T) {
+	sims := simulated(t)
+	f, d, g := newFake(t, sims, "h1"), open(t, nil), vm("web")
+	h := f.host("h1")
+	made(t, d, h, g)
+	f.mu.Lock()
+	f.over = func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, "/deprovision") {
+			f.mu.Lock()
+			delete(f.guests, g.UUID)
+			f.mu.Unlock()
+		}
+		return false
+	}
+	f.mu.Unlock()
+	if err := d.Deprovision(t.Context(), h, g); err != nil {
+		t.Error(err)
+	}
+	if _, ok, err := sims.Disk("h1", g.Definition.Disks[0].Volume); ok || err != nil {
+		t.Errorf("the disk is there after Deprovision (%v)", err)
+	}
+}
