@@ -136,6 +136,36 @@ func TestDownloadGivenUp(t *testing.T) {
 	h.until("its place is free", func() bool { return len(h.agent.services["download"].places) == 0 && h.agent.streams.len() == 0 })
 }
 
+// The same while the sub-agent has nothing to send, long before it would count
+// as stalled.
+func TestDownloadGivenUpInSilence(t *testing.T) {
+	ended := make(chan struct{}, 1)
+	cfg := testConfig()
+	cfg.StreamStall = time.Minute
+	h := newHost(t, hostOptions{cfg: &cfg, subs: map[string]http.Handler{"download": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write([]byte("some"))
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-r.Context().Done():
+			ended <- struct{}{}
+		case <-time.After(15 * time.Second):
+		}
+	})}})
+	h.create(vm1)
+	ctx, cancel := context.WithCancel(t.Context())
+	resp := h.get(ctx)
+	defer resp.Body.Close()
+	if _, err := io.ReadFull(resp.Body, make([]byte, 4)); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	select {
+	case <-ended:
+	case <-time.After(5 * time.Second):
+		t.Fatal("the sub-agent still works")
+	}
+}
+
 // A client that reads nothing does not hold a place for ever.
 func TestDownloadStalledClient(t *testing.T) {
 	ended := make(chan struct{}, 1)
