@@ -81,6 +81,9 @@ func TestListOfOneQueueLooksAtNoOther(t *testing.T) {
 		t.Errorf("%s, then %v", at.id, next)
 	}
 	b.mu.Unlock()
+	if got := ids(t, b, f); len(got) != len(mine)-1 || slices.Contains(got, "m1") {
+		t.Errorf("without the one that is forgotten: %v", got)
+	}
 }
 
 // TestRunSubmittedRunsWhatWasRetried has a command without daemon retry a job of
