@@ -21,6 +21,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/vagoth/vagoth/internal/testlong"
 	"github.com/vagoth/vagoth/trail"
 	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/mistify"
@@ -102,7 +103,7 @@ func TestSimple(t *testing.T) {
 	t.Run("python", func(t *testing.T) {
 		python, err := exec.LookPath("python3")
 		if err != nil {
-			t.Skip("python3 is not installed")
+			testlong.Missing(t, "python3 is not installed")
 		}
 		simple(t, start(t, python, "simple.py", "--port", "0"))
 	})

@@ -12,6 +12,7 @@ import (
 
 	"github.com/vagoth/vagoth/api"
 	"github.com/vagoth/vagoth/cmd/vagoth/serve"
+	"github.com/vagoth/vagoth/internal/testlong"
 	"github.com/vagoth/vagoth/scheduler"
 	"github.com/vagoth/vagoth/scheduler/worker"
 	"github.com/vagoth/vagoth/trail"
@@ -95,7 +96,7 @@ func slowWorkers() map[string]func(t *testing.T, p *place, c *api.Client) (stop 
 		"python": func(t *testing.T, p *place, _ *api.Client) func() {
 			python, err := exec.LookPath("python3")
 			if err != nil {
-				t.Skip("there is no python3 here")
+				testlong.Missing(t, "there is no python3 here")
 			}
 			script := filepath.Join(p.dir, "slow.py")
 			if err := os.WriteFile(script, []byte(slowPython), 0o600); err != nil {

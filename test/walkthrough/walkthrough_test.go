@@ -20,6 +20,7 @@ import (
 
 	"github.com/vagoth/vagoth/api"
 	"github.com/vagoth/vagoth/cmd/vagoth/cli"
+	"github.com/vagoth/vagoth/internal/testlong"
 	"github.com/vagoth/vagoth/manager/standard"
 	"github.com/vagoth/vagoth/scheduler"
 )
@@ -189,7 +190,7 @@ func workers() map[string]func(t *testing.T, p *place) *exec.Cmd {
 		"python": func(t *testing.T, p *place) *exec.Cmd {
 			python, err := exec.LookPath("python3")
 			if err != nil {
-				t.Skip("there is no python3 here")
+				testlong.Missing(t, "there is no python3 here")
 			}
 			return exec.Command(python, examples+"/worker.py", "--manager", filepath.Join(p.dir, "vagoth-data", "vagoth.sock"), "--scratch", p.scratch) //nolint:gosec // as above
 		},
