@@ -273,7 +273,6 @@ func (a *Agent) keep(c *change, next *state, out outcome) error {
 	if next.Guest == nil { // else the metadata is what was asked for with the job
 		g.Metadata = merge(stored.Metadata, out.in.Metadata, out.guest.Metadata)
 	}
-	g.Type = known.kind
 	next.Guest = nil
 	c.put, err = newGuest(g)
 	return err
