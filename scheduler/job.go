@@ -22,10 +22,13 @@ type Job struct {
 	Retry   Retry     `json:"retry,omitzero"`
 	Limits  []string  `json:"limits,omitempty"` // names of limits that it takes a slot of
 
-	Urgent     bool        `json:"urgent,omitempty"`      // overtakes waiting jobs of its queue
-	KeepQueued bool        `json:"keep_queued,omitempty"` // an urgent job that supersedes nothing
-	Key        string      `json:"key,omitempty"`         // idempotency key, scoped to the trail's source
-	Trail      trail.Trail `json:"trail,omitzero"`
+	Urgent     bool `json:"urgent,omitempty"`      // overtakes waiting jobs of its queue
+	KeepQueued bool `json:"keep_queued,omitempty"` // an urgent job that supersedes nothing
+	// Key is an idempotency key, scoped to the trail's source. Who submits the same
+	// content again with it gets the same job. Limits are no part of the content:
+	// they say when a job may begin, and depend on where things stand by then.
+	Key   string      `json:"key,omitempty"`
+	Trail trail.Trail `json:"trail,omitzero"`
 }
 
 // Dependency is a job that must end before another begins. Either ID or Index

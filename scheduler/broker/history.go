@@ -124,9 +124,6 @@ func contentOf(j scheduler.Job) (sum [16]byte) {
 	e.bool(j.Urgent)
 	e.bool(j.KeepQueued)
 	text(string(e.b))
-	for _, l := range j.Limits {
-		text(l)
-	}
 	copy(sum[:], h.Sum(nil))
 	return sum
 }

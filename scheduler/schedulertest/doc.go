@@ -77,6 +77,7 @@
 //	a limit's rate is kept                                          limit/rate
 //	limits taken later never deadlock and cost no time              limit/take, limit/swap, limit/take-ends
 //	limits tell who holds them                                      limit/shown
+//	and are no part of what an idempotency key is compared with     limit/same-content
 //	a package is built step by step, checked at each                package/steps, package/refused
 //	enqueued as a whole, once; it expires, and can be cancelled     package/twice, package/expires, package/cancel, package/whole
 //	who watches is told everything in its order, or that it is not  watch, watch/too-late

@@ -25,6 +25,7 @@ func limitsOf() []hand {
 		{"limit/swap", limitSwap},
 		{"limit/take-ends", limitTakeEnds},
 		{"limit/shown", limitShown},
+		{"limit/same-content", limitSameContent},
 		{"queue/rate", queueRate},
 	}
 }
@@ -41,6 +42,22 @@ func limitSlots(h *hands) {
 	for i, want := range []string{"j2", "j3", "j4"} {
 		h.finish(list[i], "")
 		list = append(list, h.get(want))
+	}
+}
+
+// A job that is submitted again is the same one, though its limits are others by
+// now, as those of a VM are that was placed meanwhile.
+func limitSameContent(h *hands) {
+	j := job("", "r", "far")
+	j.Key = "again"
+	first, err := h.s.Submit(ctx(), scheduler.Package{Jobs: []scheduler.Job{j}})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	j = limited(j, "two")
+	again, err := h.s.Submit(ctx(), scheduler.Package{Jobs: []scheduler.Job{j}})
+	if err != nil || again[0].ID != first[0].ID || len(again[0].Limits) != 0 {
+		h.t.Errorf("submitted again with a limit: %+v, %v, want job %s", again, err, first[0].ID)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	gosync "sync"
 	"time"
 
@@ -164,7 +163,7 @@ func (s *Scheduler) sameKeys(p scheduler.Package) ([]*job, error) {
 // whatever the jobs are called.
 func sameContent(a, b scheduler.Job) bool {
 	return a.Queue == b.Queue && a.Action == b.Action && a.Params == b.Params && len(a.After) == len(b.After) &&
-		a.Timeout == b.Timeout && a.Expires.Equal(b.Expires) && a.Retry == b.Retry && slices.Equal(a.Limits, b.Limits) &&
+		a.Timeout == b.Timeout && a.Expires.Equal(b.Expires) && a.Retry == b.Retry &&
 		a.Urgent == b.Urgent && a.KeepQueued == b.KeepQueued
 }
 
