@@ -174,7 +174,7 @@ func (f *Fetcher) Under() map[string]Progress {
 	defer f.mu.Unlock()
 	list := map[string]Progress{}
 	for name, one := range f.flights {
-		list[name] = Progress{Done: one.done.Load(), Total: one.total.Load()}
+		list[name] = Progress{Done: one.done.Load(), Total: one.total.Load(), Waiting: one.waiters}
 	}
 	return list
 }

@@ -60,6 +60,8 @@ type Got struct {
 type Progress struct {
 	Done  int64 // bytes that were sent
 	Total int64 // -1 if it is not known
+
+	Waiting int // calls of Fetch that share it
 }
 
 // Finish makes something of a download whose file is not visible yet and goes
