@@ -60,6 +60,11 @@ const (
 	half     = "half"
 )
 
+// lockWait is how long a store that is in use is waited for: a process that was
+// killed while it began a program leaves a copy of itself for a moment, which
+// has the lock until it is that program.
+const lockWait = 2 * time.Second
+
 // Open makes the folders that are not there, and brings what an earlier process
 // left half done to an end. One process uses a store at a time.
 func Open(ctx context.Context, o Options) (*Store, error) {
@@ -94,7 +99,7 @@ func (s *Store) open(ctx context.Context) (err error) {
 	if err := os.MkdirAll(s.dir, 0o711); err != nil {
 		return err
 	}
-	if s.lock, err = lockfile.Acquire(ctx, filepath.Join(s.dir, "lock"), 0); err != nil {
+	if s.lock, err = lockfile.Acquire(ctx, filepath.Join(s.dir, "lock"), lockWait); err != nil {
 		return err
 	}
 	if s.root, err = os.OpenRoot(s.dir); err != nil {
