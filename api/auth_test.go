@@ -34,7 +34,7 @@ func needed(method, path string) Role {
 	switch {
 	case path == "/healthz" || path == "/readyz":
 		return anybody
-	case strings.HasPrefix(path, "/v1/work/"):
+	case strings.HasPrefix(path, "/v1/leases/"):
 		return auth.Worker
 	case path == "/v1/registry/import":
 		return auth.Admin
@@ -122,7 +122,7 @@ func TestNobodyIsAnother(t *testing.T) {
 		if given != "" {
 			body = fmt.Sprintf(`{"worker":%q}`, given)
 		}
-		if resp, p := c.request("POST", "/v1/work/next", body, headers...); resp.StatusCode != 200 || f.last().what != "next "+want {
+		if resp, p := c.request("POST", "/v1/leases/next", body, headers...); resp.StatusCode != 200 || f.last().what != "next "+want {
 			t.Errorf("%q: %d %s, %s", given, resp.StatusCode, p.Message, f.last().what)
 		}
 	}

@@ -233,7 +233,7 @@ func (w *wireWorker) submit(_ context.Context, queues int64) error {
 
 func (w *wireWorker) work(context.Context) (took int, err error) {
 	w.text = append(w.text[:0], `{"max":10,"wait":"20ms"}`...)
-	if err := w.post("/v1/work/next"); err != nil {
+	if err := w.post("/v1/leases/next"); err != nil {
 		return 0, err
 	}
 	// A lease begins with what a completion needs.
@@ -253,7 +253,7 @@ func (w *wireWorker) work(context.Context) (took int, err error) {
 		return 0, nil
 	}
 	w.text = append(w.text, "]}"...)
-	if err := w.post("/v1/work/complete"); err != nil {
+	if err := w.post("/v1/leases/complete"); err != nil {
 		return 0, err
 	}
 	if bytes.Contains(w.body, []byte("error")) {

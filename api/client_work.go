@@ -14,12 +14,12 @@ var _ scheduler.Broker = (*Client)(nil)
 // Next implements scheduler.Broker. It waits as long as w says; the connection
 // is idle meanwhile.
 func (c *Client) Next(ctx context.Context, w scheduler.Want) (list []scheduler.Lease, err error) {
-	return list, c.call(ctx, "POST", "/v1/work/next", w, &list)
+	return list, c.call(ctx, "POST", "/v1/leases/next", w, &list)
 }
 
 // Heartbeat implements scheduler.Broker.
 func (c *Client) Heartbeat(ctx context.Context, b scheduler.Beat) (out scheduler.Beaten, err error) {
-	return out, c.call(ctx, "POST", "/v1/work/heartbeat", b, &out)
+	return out, c.call(ctx, "POST", "/v1/leases/heartbeat", b, &out)
 }
 
 // AddLog implements scheduler.Broker. More than MaxLines are sent in several
@@ -27,7 +27,7 @@ func (c *Client) Heartbeat(ctx context.Context, b scheduler.Beat) (out scheduler
 func (c *Client) AddLog(ctx context.Context, h scheduler.Hold, lines ...string) error {
 	for len(lines) > 0 {
 		n := min(len(lines), MaxLines)
-		if err := c.call(ctx, "POST", "/v1/work/log", LogRequest{Hold: h, Lines: lines[:n]}, &Empty{}); err != nil {
+		if err := c.call(ctx, "POST", "/v1/leases/log", LogRequest{Hold: h, Lines: lines[:n]}, &Empty{}); err != nil {
 			return err
 		}
 		lines = lines[n:]
@@ -43,7 +43,7 @@ func (c *Client) Complete(ctx context.Context, list ...scheduler.Completion) ([]
 	for from := 0; from < len(list); from += MaxComplete {
 		to := min(len(list), from+MaxComplete)
 		var out Completed
-		err := c.call(ctx, "POST", "/v1/work/complete", CompleteRequest{Completions: list[from:to]}, &out)
+		err := c.call(ctx, "POST", "/v1/leases/complete", CompleteRequest{Completions: list[from:to]}, &out)
 		if err == nil && len(out.Results) != to-from {
 			err = fmt.Errorf("the server was told the end of %d attempts and answered %d", to-from, len(out.Results))
 		}
@@ -76,7 +76,7 @@ func statusOf(code string) int {
 
 // HandBack implements scheduler.Broker.
 func (c *Client) HandBack(ctx context.Context, h scheduler.Hold, reason string) error {
-	return c.call(ctx, "POST", "/v1/work/return", ReturnRequest{Hold: h, Reason: reason}, &Empty{})
+	return c.call(ctx, "POST", "/v1/leases/return", ReturnRequest{Hold: h, Reason: reason}, &Empty{})
 }
 
 // Bearer sends the token with each request that goes over next (nil is the

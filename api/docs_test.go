@@ -38,7 +38,7 @@ func manual() []byte {
 	p("\n`HEAD` is `GET` without the body; `OPTIONS` lists the methods of a path.\n")
 	p("\n## Who may\n\n%s", `Inside a process, and on the unix socket of a daemon, everybody may everything: the socket's file says who gets there.
 Over a network each request shows a token, `+"`Authorization: Bearer vagoth_…`"+`, or a TLS client certificate. Each has one role:
-`+"`reader` < `operator` < `admin`, and `worker`, which may do the requests under `/v1/work/` and nothing else; `admin` may those too."+`
+`+"`reader` < `operator` < `admin`, and `worker`, which may do the requests under `/v1/leases/` and nothing else; `admin` may those too."+`
 Without credentials that are known the answer is 401, with too weak a role 403. `+"`vagoth token`"+` makes, lists and revokes tokens
 and lets in certificates by their common name; the role stands in the file of tokens, never in the certificate. A change of that
 file counts from the next request on.

@@ -148,7 +148,7 @@ func (s *server) trail(c *gin.Context) {
 	c.Set(sourceKey, t.Source)
 	c.Request = c.Request.WithContext(trail.Ensure(trail.With(c.Request.Context(), t), "api"))
 	c.Next()
-	if m := c.Request.Method; m != http.MethodGet && m != http.MethodHead && !strings.HasPrefix(c.FullPath(), "/v1/work/") {
+	if m := c.Request.Method; m != http.MethodGet && m != http.MethodHead && !strings.HasPrefix(c.FullPath(), "/v1/leases/") {
 		s.o.Log.Info("request", "method", m, "path", fmt.Sprintf("%.200s", c.Request.URL.Path), "status", c.Writer.Status(), "trail", trail.From(c.Request.Context()))
 	}
 }

@@ -145,15 +145,15 @@ func (s *server) queueRoutes() []route {
 
 func (s *server) workRoutes() []route {
 	return []route{
-		{method: "POST", path: "/v1/work/next", do: s.next, in: scheduler.Want{}, out: []scheduler.Lease{}, role: worker, load: waiting,
+		{method: "POST", path: "/v1/leases/next", do: s.next, in: scheduler.Want{}, out: []scheduler.Lease{}, role: worker, load: waiting,
 			help: "take up to max jobs; with nothing to do it answers after the time wait with an empty list"},
-		{method: "POST", path: "/v1/work/heartbeat", do: s.heartbeat, in: scheduler.Beat{}, out: scheduler.Beaten{}, role: worker, load: urgent,
+		{method: "POST", path: "/v1/leases/heartbeat", do: s.heartbeat, in: scheduler.Beat{}, out: scheduler.Beaten{}, role: worker, load: urgent,
 			help: "extend a lease and tell the progress; the answer says whether to stop"},
-		{method: "POST", path: "/v1/work/log", do: s.addLog, in: LogRequest{}, out: Empty{}, role: worker,
+		{method: "POST", path: "/v1/leases/log", do: s.addLog, in: LogRequest{}, out: Empty{}, role: worker,
 			help: "add lines to a job's log"},
-		{method: "POST", path: "/v1/work/complete", do: s.complete, in: CompleteRequest{}, out: Completed{}, role: worker, load: urgent,
+		{method: "POST", path: "/v1/leases/complete", do: s.complete, in: CompleteRequest{}, out: Completed{}, role: worker, load: urgent,
 			help: "end attempts; a single completion that stands in the body itself is answered with the job's status alone, or with its error"},
-		{method: "POST", path: "/v1/work/return", do: s.handBack, in: ReturnRequest{}, out: Empty{}, role: worker, load: urgent,
+		{method: "POST", path: "/v1/leases/return", do: s.handBack, in: ReturnRequest{}, out: Empty{}, role: worker, load: urgent,
 			help: "give a lease up without an end: the job keeps its place and is handed out again at once"},
 	}
 }

@@ -86,7 +86,7 @@ func TestCompleteOne(t *testing.T) {
 		{`{"job":"j1","token":{"epoch":1,"number":1},"result":{"a":1}}`, "", 200},
 		{`{"job":"j1","token":{"epoch":1,"number":1},"result":{"a":1}}`, "no such lease", 409},
 	} {
-		if resp, p := c.request("POST", "/v1/work/complete", r.body); resp.StatusCode != r.status || !strings.Contains(p.Message, r.says) {
+		if resp, p := c.request("POST", "/v1/leases/complete", r.body); resp.StatusCode != r.status || !strings.Contains(p.Message, r.says) {
 			t.Errorf("%s: %d %s, want %d %s", r.body, resp.StatusCode, p.Message, r.status, r.says)
 		}
 	}
@@ -154,7 +154,7 @@ func TestJobsOfWorkersThatWentAreHandedBack(t *testing.T) {
 	defer cancel()
 	f := c.fake()
 	c.m.Scheduler = &gone{f, cancel}
-	r := httptest.NewRequestWithContext(ctx, "POST", "/v1/work/next", strings.NewReader(`{"wait":"1m"}`))
+	r := httptest.NewRequestWithContext(ctx, "POST", "/v1/leases/next", strings.NewReader(`{"wait":"1m"}`))
 	c.h.ServeHTTP(httptest.NewRecorder(), r)
 	if got := f.last().what; !strings.HasPrefix(got, "return j1 ") || len(f.held) != 0 {
 		t.Errorf("the scheduler was asked last: %q, and %d leases are held", got, len(f.held))

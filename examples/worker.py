@@ -71,7 +71,7 @@ class Manager:
         return UnixConnection(self.address, timeout)
 
     def call(self, verb, body, timeout=10):
-        """POST /v1/work/VERB. Raises Problem, or OSError if nobody answers."""
+        """POST /v1/leases/VERB. Raises Problem, or OSError if nobody answers."""
         headers = {"Content-Type": "application/json"}
         if self.token:
             headers["Authorization"] = "Bearer " + self.token
@@ -81,7 +81,7 @@ class Manager:
         if conn.sock:
             conn.sock.settimeout(timeout)
         try:
-            conn.request("POST", "/v1/work/" + verb, json.dumps(body), headers)
+            conn.request("POST", "/v1/leases/" + verb, json.dumps(body), headers)
             answer = conn.getresponse()
             text = answer.read(8 << 20)
         except http.client.HTTPException as e:

@@ -319,7 +319,7 @@ func TestTheBodiesOfTheManual(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	calls := regexp.MustCompile(`/v1/work/([a-z]+) (?:\\\n +)?-d '(\{[^']*\})'`).FindAllStringSubmatch(string(text), -1)
+	calls := regexp.MustCompile(`/v1/leases/([a-z]+) (?:\\\n +)?-d '(\{[^']*\})'`).FindAllStringSubmatch(string(text), -1)
 	if len(calls) < 6 {
 		t.Fatalf("only %d calls are found", len(calls))
 	}
