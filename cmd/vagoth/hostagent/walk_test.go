@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/vagoth/vagoth/cmd/vagoth/hostagent"
+	"github.com/vagoth/vagoth/internal/testlong"
 )
 
 // testService runs examples/subagents/testservice as a process of its own, and
@@ -45,7 +46,7 @@ func TestWalk(t *testing.T) {
 	t.Parallel()
 	for _, tool := range []string{"curl", "bash"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("the walk is typed with %s, which is not here", tool)
+			testlong.Missing(t, "the walk is typed with %s, which is not here", tool)
 		}
 	}
 	page, err := os.ReadFile("../../../docs/agent.md")
