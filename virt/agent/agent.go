@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/vagoth/vagoth/auth"
 	"github.com/vagoth/vagoth/internal/journal"
 	"github.com/vagoth/vagoth/trail"
 	"github.com/vagoth/vagoth/virt/mistify"
@@ -31,7 +32,7 @@ type Deps struct {
 
 	// Auth says who asks. nil is for loopback: everybody may everything but what
 	// pages of other sites ask for.
-	Auth Authenticator
+	Auth auth.Authenticator
 
 	// Draining is closed when the server begins to shut down: whoever waits for a
 	// job is answered.

@@ -4,40 +4,18 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/vagoth/vagoth/auth"
 	"github.com/vagoth/vagoth/trail"
 	"github.com/vagoth/vagoth/virt/mistify"
 )
 
-// Identity is who asks.
-type Identity struct {
-	Name string
-	Role string // RoleReader, RoleOperator or RoleAdmin; any other may nothing
-}
-
-// Authenticator says who sends a request. Every error refuses it with 401.
-type Authenticator interface {
-	Authenticate(r *http.Request) (Identity, error)
-}
-
-// The roles, each of which may what those before it may.
-const (
-	RoleReader   = "reader"   // look at guests, jobs, images and metrics
-	RoleOperator = "operator" // change them, and download snapshots
-	RoleAdmin    = "admin"    // profiling, and forgetting fencing tokens
-)
-
-// anybody may ask without credentials.
-const anybody = ""
-
-func may(has, needed string) bool {
-	order := []string{RoleReader, RoleOperator, RoleAdmin}
-	return slices.Index(order, has) >= slices.Index(order, needed) && slices.Contains(order, has)
-}
+// anybody may ask without credentials. It is no role that somebody has, and not
+// the zero one: a route without a role is for administrators.
+const anybody auth.Role = "anybody"
 
 // CheckListen refuses an address that others than this machine can reach unless
 // every request must show who sends it, and is read by nobody on the way.
@@ -74,7 +52,7 @@ func (s *server) identify(r route) gin.HandlerFunc {
 			s.refuse(c, http.StatusUnauthorized, fmt.Errorf("%w: %w", mistify.ErrDenied, err))
 			return
 		}
-		if !may(id.Role, r.role) {
+		if !id.Role.May(r.role) {
 			s.fail(c, fmt.Errorf("%w: this request needs the role %s, and %.64q is %.32q", mistify.ErrDenied, r.role, id.Name, id.Role))
 			return
 		}

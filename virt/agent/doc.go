@@ -37,9 +37,10 @@
 //
 // Without an Authenticator everybody on this machine may everything, but for
 // pages of other sites in a browser: those are refused whatever method, header
-// or name for this machine they use. With one there are three roles: a reader
-// looks, an operator changes and downloads, an admin also profiles and resets
-// fences. CheckListen says which addresses are safe with what.
+// or name for this machine they use. With one the roles of package auth count: a
+// reader looks, an operator changes and downloads, an admin also profiles and
+// resets fences; a worker may nothing. CheckListen says which addresses are safe
+// with what.
 //
 // # Fencing
 //

@@ -124,7 +124,7 @@ func (b *schemas) operation(r route) object {
 	if r.role == anybody {
 		op["security"] = []object{}
 	} else {
-		op["x-vagoth-role"] = r.role
+		op["x-vagoth-role"] = string(r.role)
 	}
 	return op
 }

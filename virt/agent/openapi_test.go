@@ -64,7 +64,7 @@ func TestOpenAPI(t *testing.T) {
 		if r.in != nil {
 			at(t, op, "requestBody", "content")
 		}
-		if r.role != anybody && at(t, op, "x-vagoth-role") != r.role {
+		if r.role != anybody && at(t, op, "x-vagoth-role") != string(r.role) {
 			t.Errorf("%s: role", id)
 		}
 		want := len(trailHeaders()) + len(r.query) + strings.Count(r.path, ":")

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vagoth/vagoth/auth"
 	"github.com/vagoth/vagoth/virt/mistify"
 )
 
@@ -215,11 +216,11 @@ func TestManyClients(t *testing.T) {
 
 type panics struct{ on bool }
 
-func (p *panics) Authenticate(*http.Request) (Identity, error) {
+func (p *panics) Authenticate(*http.Request) (auth.Identity, error) {
 	if p.on {
 		panic("in a handler")
 	}
-	return Identity{Name: "x", Role: RoleAdmin}, nil
+	return auth.Identity{Name: "x", Role: auth.Admin}, nil
 }
 
 // A panic costs one request.

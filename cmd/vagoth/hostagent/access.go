@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/http"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -62,20 +61,11 @@ func (s *Settings) checkAccess(hasTokens bool) error {
 }
 
 // callers says who asks; nil where nobody is asked.
-func (s *Settings) callers(store *auth.Store) agent.Authenticator {
+func (s *Settings) callers(store *auth.Store) auth.Authenticator {
 	if !s.asks() {
 		return nil
 	}
-	return callers{auth.Local(store)}
-}
-
-// callers are the identities of the manager's tokens.
-type callers struct{ auth.Authenticator }
-
-// Authenticate implements agent.Authenticator. A worker's role is none here.
-func (c callers) Authenticate(r *http.Request) (agent.Identity, error) {
-	id, err := c.Authenticator.Authenticate(r)
-	return agent.Identity{Name: id.Name, Role: string(id.Role)}, err
+	return auth.Local(store)
 }
 
 // listen opens the address.
