@@ -63,7 +63,10 @@ type Measurer interface {
 	Capacity(ctx context.Context, h Host) (Capacity, error)
 }
 
-// Consoler is a Driver that can attach to a guest's serial console.
+// Consoler is a Driver that can attach to a guest's serial console: what the
+// guest prints from then on is read, what is written is typed. Of a guest that is
+// off it is ErrConflict, of one without such a console ErrUnsupported. The console
+// lives until it is closed, ctx ends or the guest stops, which reads as io.EOF.
 type Consoler interface {
 	Console(ctx context.Context, h Host, g Guest) (io.ReadWriteCloser, error)
 }

@@ -29,6 +29,22 @@
 //	Concurrent/Guests         guests do not disturb each other
 //	Concurrent/OneGuest       the same call many times at once succeeds every time
 //	Hostile                   names, UUIDs and volumes outside of the allowlist are ErrInvalid and leave no trace
+//	Snapshot/Create           snapshots are listed in the order in which they were made; a name is taken once
+//	Snapshot/Rollback         the disks hold what they held; a guest that runs is ErrBusy
+//	Snapshot/Newer            newer snapshots are in the way, or lost with leave
+//	Snapshot/Delete           one goes, the others and the disks stay
+//	Snapshot/Running          a guest that runs goes on while its snapshot is made, or it is ErrBusy
+//	Snapshot/Download         what a disk held comes whole; a stream that nobody reads ends
+//	Snapshot/Gone             Deprovision takes the snapshots with the disks
+//	Snapshot/Refused          hostile names are ErrInvalid, guests that are not there ErrNotFound
+//	Metrics                   each CPU, disk and NIC is measured, and those of a guest that runs move
+//	Image/Fetch               a fetched image is complete and listed; twice succeeds; another source is ErrConflict
+//	Image/Delete              a deleted image is gone, and can be fetched anew
+//	Image/Refused             hostile IDs and sources are ErrInvalid and leave no trace
+//	Disk/Off, Disk/Live       a disk is attached, detached and attached again with what it holds, each twice
+//	Console                   what a guest prints is read; the console ends with its context and its guest
+//
+// What is about a capability that the driver has not is skipped.
 //
 // # Why
 //

@@ -30,6 +30,21 @@ type Fixture struct {
 	// Disks, if set, looks into the hosts' disks.
 	Disks *Disks
 
+	// Image, if set, returns a request that the hosts can fetch, each time with
+	// another ID and another source.
+	Image func(t *testing.T) virt.ImageRequest
+	// Console, if set, is what the consoles of the factory's guests say.
+	Console *Console
+
+	// NoSnapshots: there are no snapshots of the factory's disks although the
+	// driver is a Snapshotter. CreateSnapshot then has to be ErrUnsupported.
+	NoSnapshots bool
+	// NoLiveSnapshots: a snapshot of a guest that runs is ErrBusy.
+	NoLiveSnapshots bool
+	// NoLiveDisks: a disk for a guest that runs is ErrBusy.
+	NoLiveDisks bool
+	// NoLiveDetach: the factory's guests never let go of a disk while they run.
+	NoLiveDetach bool
 	// NoShutdown: the factory's guests do not react to a shutdown or a reboot.
 	NoShutdown bool
 	// NoMigrate: the hosts cannot move guests between each other although the
@@ -41,6 +56,10 @@ type Fixture struct {
 	Grace   time.Duration // how long after the end of its context a call may take to return; 0 is 2s
 	Guests  int           // how many guests live at once in Concurrent; 0 is 8
 }
+
+// Console is what is typed into a guest's console, if anything, and what comes
+// out of it then.
+type Console struct{ Type, Says string }
 
 // Disks looks into the disks of a fixture's hosts.
 type Disks struct {

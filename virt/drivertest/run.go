@@ -39,6 +39,21 @@ func Run(t *testing.T, open func(*testing.T) Fixture) {
 		{"Concurrent/Guests", concurrentGuests},
 		{"Concurrent/OneGuest", concurrentOneGuest},
 		{"Hostile", hostile},
+		{"Snapshot/Create", snapshotCreate},
+		{"Snapshot/Rollback", snapshotRollback},
+		{"Snapshot/Newer", snapshotNewer},
+		{"Snapshot/Delete", snapshotDelete},
+		{"Snapshot/Running", snapshotRunning},
+		{"Snapshot/Download", snapshotDownload},
+		{"Snapshot/Gone", snapshotGone},
+		{"Snapshot/Refused", snapshotRefused},
+		{"Metrics", metrics},
+		{"Image/Fetch", imageFetch},
+		{"Image/Delete", imageDelete},
+		{"Image/Refused", imageRefused},
+		{"Disk/Off", attachOff},
+		{"Disk/Live", attachLive},
+		{"Console", console},
 	} {
 		t.Run(s.name, func(t *testing.T) { s.run(newBench(t, open)) })
 	}
