@@ -5,6 +5,11 @@ type GuestRequest struct {
 	Guest  *Guest            `json:"guest"`
 	Action string            `json:"action"`
 	Args   map[string]string `json:"args,omitempty"` // those of the stage, from the config
+
+	// Job is an addition: the agent's job, the same for every attempt of it. It is
+	// given to stages that have an undo, and to their undo, which takes back what
+	// was made for this job and nothing else.
+	Job string `json:"job,omitempty"`
 }
 
 // GuestResponse is what a sub-agent did. Guest is the guest from now on.

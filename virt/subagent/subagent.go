@@ -6,6 +6,17 @@
 // Those of this contract are kinds of a menu: they have a config, and a place to
 // keep what they must.
 //
+// # Undo
+//
+// A stage of a pipeline can name another method of its service that takes it
+// back. It is called after the stage failed, or any stage behind it, and perhaps
+// after the stage was never begun or was killed in the middle; and again until it
+// succeeds. It removes what the stage made for this job (mistify.GuestRequest.Job)
+// and only that: disks that a guest left here when it was undefined, or a domain
+// that was there before, stay. So the stage writes down for which job it makes
+// something before it makes it. Where nothing is left to remove it succeeds.
+// It answers the guest without what it removed.
+//
 // # Why
 //
 // A sub-agent registers its methods at a server and knows nothing of where that

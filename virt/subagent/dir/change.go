@@ -33,7 +33,7 @@ func pendingFile(guest string) string { return guestDir(guest) + "/pending.json"
 // caller holds the guest. It answers the snapshots that the change is about.
 func (s *Store) change(ctx context.Context, sh *shelf, c pendingChange) (*mistify.SnapshotResponse, error) {
 	disks := sh.numbered(c.Disks)
-	if err := s.idle(sh.guest, plainDisks(disks)); err != nil {
+	if err := s.changeable(sh.guest, c, disks); err != nil {
 		return nil, err
 	}
 	if err := s.write(pendingFile(sh.guest), c); err != nil {
@@ -71,7 +71,14 @@ func (s *Store) apply(ctx context.Context, sh *shelf, c pendingChange, back bool
 			return err
 		}
 	}
-	for _, d := range sh.numbered(c.Disks) {
+	idle, open, err := s.apart(sh.numbered(c.Disks))
+	if err == nil {
+		err = s.applyLive(ctx, sh.guest, open, c, back)
+	}
+	if err != nil {
+		return err
+	}
+	for _, d := range idle {
 		if err := s.applyTo(ctx, d, c, back); err != nil {
 			return err
 		}
@@ -160,13 +167,17 @@ func (s *Store) recover(ctx context.Context, guest string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.idle(guest, plainDisks(sh.numbered(c.Disks))); err != nil {
+	if err := s.changeable(guest, c, sh.numbered(c.Disks)); err != nil {
 		return fmt.Errorf("the %s of the snapshot %s must be gone on with first: %w", c.Do, c.Name, err)
 	}
 	if err := s.apply(ctx, sh, c, c.Do == doCreate); err != nil {
 		return fmt.Errorf("the %s of the snapshot %s did not end, and cannot: %w", c.Do, c.Name, err)
 	}
-	for _, d := range sh.numbered(c.Disks) {
+	idle, _, err := s.apart(sh.numbered(c.Disks))
+	if err != nil {
+		return err
+	}
+	for _, d := range idle {
 		// A qemu-img that is killed loses room in the file, which nothing else finds.
 		if _, err := s.qemuImg(ctx, "check", "-q", "-r", "leaks", "-f", qcow2, "--", s.path(d.name)); err != nil {
 			return fmt.Errorf("the disk %s is damaged: %w", s.path(d.name), err)

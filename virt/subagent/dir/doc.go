@@ -25,5 +25,6 @@
 // Snapshots are those inside of qcow2. They leave the name of the disk's file as
 // it is, so that no definition changes, and can be removed in any order. Their
 // names begin with snap- in the file: qemu-img takes a name that is a number for
-// an id.
+// an id. While a guest runs only its QEMU may write the files, and so it is asked,
+// through a subagent.LiveSnapshotter; the result is the same as by qemu-img.
 package dir

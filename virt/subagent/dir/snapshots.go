@@ -198,7 +198,7 @@ func (s *Store) GetSnapshot(ctx context.Context, r *mistify.SnapshotRequest) (*m
 }
 
 // CreateSnapshot makes a snapshot of a disk, or of all disks of a guest together:
-// of all of them or of none. The guest does not run.
+// of all of them or of none. A guest that runs needs Options.Live for that.
 func (s *Store) CreateSnapshot(ctx context.Context, r *mistify.SnapshotRequest) (*mistify.SnapshotResponse, error) {
 	return s.onShelf(ctx, r.ID, false, func(sh *shelf, at mistify.SnapshotID) (*mistify.SnapshotResponse, error) {
 		if at.Name == "" {

@@ -19,6 +19,7 @@ import (
 	"github.com/vagoth/vagoth/internal/lockfile"
 	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/mistify"
+	"github.com/vagoth/vagoth/virt/subagent"
 	"github.com/vagoth/vagoth/virt/subagent/fetch"
 )
 
@@ -30,6 +31,7 @@ type Options struct {
 	MaxSize    uint64        // of a disk or image, in MB; 16 TiB if 0
 	Overcommit float64       // how many times the free space new disks may have; 0 is any number
 	Fetch      fetch.Options
+	Live       subagent.LiveSnapshotter // snapshots of guests that run; nil refuses them
 	Log        *slog.Logger
 
 	// Run runs a program and returns what it writes; for tests. nil runs it.
