@@ -226,12 +226,22 @@ func (a *Agent) interrupted(st *state) *state {
 	next := *st
 	next.UpdatedAt = since(a.now())
 	p := a.actions[st.Action]
-	if p != nil && st.Index < len(p.stages) && p.stages[st.Index].text == st.Stage && p.stages[st.Index].Idempotent && st.Attempt <= a.cfg.MaxRetries {
+	at, there := p.now(st)
+	if there && st.Undo != nil {
+		a.undoAgain(&next, errors.New("the agent was stopped while it ran"))
+		return &next
+	}
+	if there && at.Idempotent && st.Attempt <= a.cfg.MaxRetries {
 		next.Status, next.Attempt = mistify.JobQueued, st.Attempt+1
 		next.Message = fmt.Sprintf("the agent was stopped while stage %s ran: it is done again", st.Stage)
 		return &next
 	}
-	next.fail(fmt.Errorf("the agent was stopped while stage %s ran: whether it was done is not known, look", st.Stage))
+	err := fmt.Errorf("the agent was stopped while stage %s ran: whether it was done is not known, look", st.Stage)
+	if !there {
+		next.fail(err)
+		return &next
+	}
+	a.failed(nil, p, &next, err)
 	return &next
 }
 
@@ -243,12 +253,16 @@ func (st *state) fail(err error) {
 
 func (st *state) end(status mistify.JobStatus) {
 	st.Status = status
-	st.Guest, st.Image, st.Snapshot, st.RetryAt, st.Retries = nil, nil, nil, 0, 0
+	st.Guest, st.Image, st.Snapshot, st.RetryAt, st.Retries, st.Undo, st.Made = nil, nil, nil, 0, 0, nil, false
 }
 
 // clip bounds a message that is kept.
 func clip(text string) string {
 	const most = 2048
+	return clipTo(text, most)
+}
+
+func clipTo(text string, most int) string {
 	if len(text) > most {
 		return text[:most] + "..."
 	}

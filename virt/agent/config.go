@@ -35,6 +35,7 @@ type Config struct {
 	StreamStall  time.Duration `ini:"stream_stall" help:"how long a download may stand still" min:"10ms" max:"1h"`
 	MaxRetries   int           `ini:"max_retries" help:"how often a stage is tried again because its sub-agent asks for it, or because the agent was killed in it" min:"0" max:"10000"`
 	MaxRetryWait time.Duration `ini:"max_retry_wait" help:"the longest that a sub-agent can ask to wait before that" min:"0s" max:"24h"`
+	UndoTries    int           `ini:"undo_tries" help:"how often the undo of a stage is tried before what was made is left as it is" min:"1" max:"1000"`
 	StopGrace    time.Duration `ini:"stop_grace" help:"how long running stages have to end when the agent is stopped" min:"0s" max:"1h"`
 
 	GetActions   bool `ini:"get_actions" help:"actions by GET too, as Mistify's manual has it; never for a page of another site or a prefetch"`
@@ -58,7 +59,7 @@ type ServiceConfig struct {
 
 // ActionConfig is a section [agent.action.NAME].
 type ActionConfig struct {
-	Stages []Stage `ini:"stages" required:"true" help:"what is called, in order: SERVICE METHOD [idempotent] [KEY=VALUE ...], with commas between; values are escaped as in a URL" example:"storage ImageStore.CreateGuestDisks idempotent, libvirt Libvirt.CreateGuest"`
+	Stages []Stage `ini:"stages" required:"true" help:"what is called, in order: SERVICE METHOD [idempotent] [undo METHOD] [KEY=VALUE ...], with commas between; values are escaped as in a URL" example:"storage ImageStore.CreateGuestDisks idempotent undo ImageStore.UndoGuestDisks, libvirt Libvirt.CreateGuest"`
 }
 
 // Stage is one call of a pipeline.
@@ -66,7 +67,8 @@ type Stage struct {
 	Service    string
 	Method     string
 	Args       map[string]string
-	Idempotent bool // it may be done again when nobody knows whether it was done
+	Idempotent bool   // it may be done again when nobody knows whether it was done
+	Undo       string // the method that takes it back when it, or a stage behind it, fails; "" for none
 }
 
 // Defaults is the Config that an empty section gives.
@@ -75,7 +77,7 @@ func Defaults() Config {
 		Listen: "127.0.0.1:8080", KeepJobs: 1000, QueueJobs: 100, MaxJobs: 10_000, MaxGuests: 100_000, MaxInfo: 100, MaxStreams: 5,
 		MaxRequests: 256, MaxWaiting: 10_000,
 		InfoTimeout: 30 * time.Second, AsyncTimeout: 10 * time.Minute, StreamStall: 30 * time.Second,
-		MaxRetries: 100, MaxRetryWait: 5 * time.Minute, StopGrace: 10 * time.Second, GetActions: true,
+		MaxRetries: 100, MaxRetryWait: 5 * time.Minute, UndoTries: 10, StopGrace: 10 * time.Second, GetActions: true,
 	}
 }
 
@@ -87,7 +89,7 @@ func (c Config) withDefaults() Config {
 		or int
 	}{
 		{&c.KeepJobs, d.KeepJobs}, {&c.QueueJobs, d.QueueJobs}, {&c.MaxJobs, d.MaxJobs}, {&c.MaxGuests, d.MaxGuests}, {&c.MaxInfo, d.MaxInfo},
-		{&c.MaxStreams, d.MaxStreams}, {&c.MaxRequests, d.MaxRequests}, {&c.MaxWaiting, d.MaxWaiting},
+		{&c.MaxStreams, d.MaxStreams}, {&c.UndoTries, d.UndoTries}, {&c.MaxRequests, d.MaxRequests}, {&c.MaxWaiting, d.MaxWaiting},
 	} {
 		*v.at = cmp.Or(max(*v.at, 0), v.or)
 	}
@@ -104,13 +106,17 @@ func (s *Stage) UnmarshalText(text []byte) error {
 		return fmt.Errorf("%.100q is no stage: write SERVICE METHOD, such as `libvirt Libvirt.Create`", text)
 	}
 	*s = Stage{Service: words[0], Method: words[1]}
-	for _, w := range words[2:] {
+	for i := 2; i < len(words); i++ {
+		w := words[i]
 		key, value, pair := strings.Cut(w, "=")
 		switch {
+		case w == "undo" && s.Undo == "" && i+1 < len(words):
+			i++
+			s.Undo = words[i]
 		case w == "idempotent" && !s.Idempotent:
 			s.Idempotent = true
 		case !pair || key == "":
-			return fmt.Errorf("%.100q after a stage's method is neither `idempotent` nor KEY=VALUE", w)
+			return fmt.Errorf("%.100q after a stage's method is none of `idempotent`, `undo METHOD` and KEY=VALUE, or stands twice", w)
 		default:
 			plain, err := url.PathUnescape(value)
 			if err != nil {
@@ -133,6 +139,9 @@ func (s Stage) MarshalText() ([]byte, error) {
 	words := []string{s.Service, s.Method}
 	if s.Idempotent {
 		words = append(words, "idempotent")
+	}
+	if s.Undo != "" {
+		words = append(words, "undo", s.Undo)
 	}
 	for _, k := range slices.Sorted(maps.Keys(s.Args)) {
 		words = append(words, k+"="+url.PathEscape(s.Args[k]))
@@ -184,6 +193,15 @@ func (a ActionConfig) check(action mistify.Action, services map[string]ServiceCo
 		}
 		if err := mistify.CheckMethod(s.Method); err != nil {
 			return fmt.Errorf("stage %d: %w", i+1, err)
+		}
+		if s.Undo == "" {
+			continue
+		}
+		if err := mistify.CheckMethod(s.Undo); err != nil {
+			return fmt.Errorf("stage %d: undo: %w", i+1, err)
+		}
+		if action.Type != mistify.Async || action.On != mistify.OnGuest {
+			return fmt.Errorf("stage %d has the undo %s: only jobs of guests can be taken back, leave it out", i+1, s.Undo)
 		}
 	}
 	return nil

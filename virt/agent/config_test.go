@@ -15,7 +15,7 @@ import (
 const mistifyExample = `{
     "actions": {
         "create": {"stages": [
-            {"method": "ImageStore.CreateGuestDisks", "service": "storage", "args": {"pool": "fast"},},
+            {"method": "ImageStore.CreateGuestDisks", "service": "storage", "args": {"pool": "fast"}, "undo": "ImageStore.UndoGuestDisks",},
             {"method": "Libvirt.CreateGuest", "service": "libvirt", "idempotent": true},
         ]},
         "containerCreate": {"type": 2, "stages": [{"method": "MDocker.CreateContainer", "service": "mdocker"}]},
@@ -46,7 +46,7 @@ func TestReadMistify(t *testing.T) {
 		"libvirt": {Port: 20001, MaxPending: 7}, "mdocker": {Port: 30001, Path: "/rpc"}, "storage": {Port: 16000, Timeout: 90 * time.Second}, "storageDownload": {Port: 16000, Path: "/snapshots/download"},
 	}
 	want.Actions = map[string]ActionConfig{
-		"create":           {Stages: []Stage{{Service: "storage", Method: "ImageStore.CreateGuestDisks", Args: map[string]string{"pool": "fast"}}, {Service: "libvirt", Method: "Libvirt.CreateGuest", Idempotent: true}}},
+		"create":           {Stages: []Stage{{Service: "storage", Method: "ImageStore.CreateGuestDisks", Undo: "ImageStore.UndoGuestDisks", Args: map[string]string{"pool": "fast"}}, {Service: "libvirt", Method: "Libvirt.CreateGuest", Idempotent: true}}},
 		"containerCreate":  {Stages: []Stage{{Service: "mdocker", Method: "MDocker.CreateContainer"}}},
 		"downloadSnapshot": {Stages: []Stage{{Service: "storageDownload", Method: "ImageStore.DownlaodSnapshot"}}},
 		"reboot":           {Stages: []Stage{{Service: "libvirt", Method: "Libvirt.Reboot"}}},
@@ -82,7 +82,7 @@ func TestIni(t *testing.T) {
 	all := []component.Section{
 		section("agent", "listen", "127.0.0.1:9", "require_token", "true", "keep_jobs", "5"),
 		section("agent.service.libvirt", "port", "20001", "max_pending", "7"), section("agent.service.storage", "port", "16000", "timeout", "90s"),
-		section("agent.action.create", "stages", "storage ImageStore.CreateGuestDisks pool=a%20b, libvirt Libvirt.CreateGuest idempotent"),
+		section("agent.action.create", "stages", "storage ImageStore.CreateGuestDisks pool=a%20b undo ImageStore.UndoGuestDisks, libvirt Libvirt.CreateGuest idempotent"),
 	}
 	cfg, problems := component.Decode(component.Source{File: "x.ini", Own: all[:1], All: all}, Defaults())
 	if len(problems) > 0 {
@@ -91,13 +91,16 @@ func TestIni(t *testing.T) {
 	want := Defaults()
 	want.Listen, want.RequireToken, want.KeepJobs = "127.0.0.1:9", true, 5
 	want.Services = map[string]ServiceConfig{"libvirt": {Port: 20001, MaxPending: 7}, "storage": {Port: 16000, Timeout: 90 * time.Second}}
-	want.Actions = map[string]ActionConfig{"create": {Stages: []Stage{{Service: "storage", Method: "ImageStore.CreateGuestDisks", Args: map[string]string{"pool": "a b"}}, {Service: "libvirt", Method: "Libvirt.CreateGuest", Idempotent: true}}}}
+	want.Actions = map[string]ActionConfig{"create": {Stages: []Stage{{Service: "storage", Method: "ImageStore.CreateGuestDisks", Undo: "ImageStore.UndoGuestDisks", Args: map[string]string{"pool": "a b"}}, {Service: "libvirt", Method: "Libvirt.CreateGuest", Idempotent: true}}}}
 	if !reflect.DeepEqual(want, cfg) {
 		t.Errorf("got  %+v\nwant %+v", cfg, want)
 	}
 	for _, c := range []struct{ section, key, value, problem string }{
 		{"agent.action.crate", "stages", "libvirt A.B", "create"}, {"agent.action.create", "stages", "libvrit A.B", "libvirt"}, {"agent.action.create", "stages", "libvirt", "SERVICE METHOD"},
-		{"agent.action.create", "stages", "libvirt A.B twice", "idempotent"}, {"agent.service.x", "prot", "1", "port"}, {"agent.service.x", "port", "99999", "65535"},
+		{"agent.action.create", "stages", "libvirt A.B twice", "idempotent"}, {"agent.action.create", "stages", "libvirt A.B undo", "undo METHOD"}, {"agent.action.create", "stages", "libvirt A.B undo A.C undo A.D", "twice"},
+		{"agent.action.create", "stages", "libvirt A.B undo rm", "undo"}, {"agent.action.fetchImage", "stages", "libvirt A.B undo A.C", "leave it out"},
+		{"agent.action.status", "stages", "libvirt A.B undo A.C", "leave it out"},
+		{"agent.service.x", "prot", "1", "port"}, {"agent.service.x", "port", "99999", "65535"},
 	} {
 		_, problems := component.Decode(component.Source{File: "x.ini", Own: all[:1], All: append(slices.Clone(all[:3]), section(c.section, c.key, c.value))}, Defaults())
 		text := ""
@@ -114,6 +117,7 @@ func TestIni(t *testing.T) {
 func FuzzStage(f *testing.F) {
 	f.Add("libvirt Libvirt.Create idempotent a=b c=%20")
 	f.Add("a b =")
+	f.Add("a b undo a.c undo=1")
 	f.Fuzz(func(t *testing.T, text string) {
 		var s, again Stage
 		if s.UnmarshalText([]byte(text)) != nil {
@@ -123,7 +127,7 @@ func FuzzStage(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := again.UnmarshalText(written); err != nil || again.Service != s.Service || again.Idempotent != s.Idempotent || !maps.Equal(again.Args, s.Args) {
+		if err := again.UnmarshalText(written); err != nil || again.Service != s.Service || again.Idempotent != s.Idempotent || again.Undo != s.Undo || !maps.Equal(again.Args, s.Args) {
 			t.Fatalf("%q became %q: %+v, %+v, %v", text, written, s, again, err)
 		}
 	})

@@ -41,8 +41,13 @@ func crashConfig(port int) Config {
 
 func crashChild(args string) {
 	dir, port, _ := strings.Cut(args, "|")
+	port, undo := strings.CutSuffix(port, "|undo")
 	n, _ := strconv.Atoi(port)
-	a, err := Open(context.Background(), crashConfig(n), Deps{Data: dir})
+	cfg := crashConfig(n)
+	if undo {
+		cfg = undoConfig(n)
+	}
+	a, err := Open(context.Background(), cfg, Deps{Data: dir})
 	if err == nil {
 		var l net.Listener
 		if l, err = net.Listen("tcp", "127.0.0.1:0"); err == nil {

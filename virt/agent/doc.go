@@ -24,6 +24,19 @@
 // queued again with a higher attempt, and any other ends as an error that names
 // it, because nobody knows whether it was done.
 //
+// # Undo
+//
+// A stage can name an undo, another method of its service. When a stage fails, or
+// the agent was killed in one that is not done again, the undo of that stage and of
+// those before it are called, the last first, and the job ends as an error when
+// they are through; a guest that the job made known is forgotten then, so that it
+// can be made again. The undoing is on disk as the stages are: the job shows it, it
+// goes on after a crash, and each undo is tried undo_tries times, with longer and
+// longer waits between. Where one cannot be done what stands below it is left
+// alone, because it may be in use; the job says what failed and what is left, the
+// guest stays known, and deleting it removes the rest. Package subagent says what an
+// undo must do. Without an undo nothing is taken back.
+//
 // # What is on the host
 //
 // GET /guests is what the agent knows: each guest as the last job left it. What

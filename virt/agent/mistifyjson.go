@@ -18,7 +18,7 @@ const maxMistify = 4 << 20
 
 // ReadMistify reads the config file of a Mistify agent, agent.json, as it is:
 // commas may stand before a closing bracket, and of what nobody knows it warns.
-// The members that are added are `idempotent` of a stage, `socket` and `timeout`
+// The members that are added are `idempotent` and `undo` of a stage, `socket` and `timeout`
 // of a service.
 func ReadMistify(r io.Reader) (cfg Config, warnings []string, err error) {
 	data, err := mistify.ReadBody(r, maxMistify)
@@ -105,6 +105,7 @@ type mistifyStage struct {
 	Method     string            `json:"method"`
 	Args       map[string]string `json:"args"`
 	Idempotent bool              `json:"idempotent"`
+	Undo       string            `json:"undo"`
 }
 
 // withoutTrailingCommas turns the commas that stand before a closing bracket

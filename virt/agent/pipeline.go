@@ -36,15 +36,19 @@ func (a *Agent) runQueue(r *run, queue string) {
 // runJob brings a job to its end. It is false if the agent was stopped before.
 func (a *Agent) runJob(r *run, st *state) bool {
 	p := a.actions[st.Action]
-	if p == nil || st.Index >= len(p.stages) || p.stages[st.Index].text != st.Stage {
+	if _, there := p.now(st); !there {
 		return a.settle(r, st, func() *change {
 			next := *st
-			next.fail(fmt.Errorf("what is done for %s was changed in the config since the job was queued, and stage %s is not there any more", st.Action, st.Stage))
+			err := fmt.Errorf("what is done for %s was changed in the config since the job was queued, and stage %s is not there any more", st.Action, st.Stage)
+			if st.Undo != nil {
+				err = fmt.Errorf("%w; what stage %s had made, which failed (%s), may still be there: look, and delete the guest", err, st.Undo.Stage, st.Undo.Cause)
+			}
+			next.fail(err)
 			return &change{jobs: []*state{&next}}
 		}) != nil
 	}
 	for st != nil && !st.Status.Ended() {
-		at := p.stages[st.Index]
+		at, _ := p.now(st)
 		if st.Status == mistify.JobRunning {
 			if !a.takeHeld(st.queue()) && at.service.acquire(r.hard) != nil {
 				return false
@@ -130,6 +134,10 @@ func (a *Agent) tell(c *change) {
 		switch st.Status {
 		case mistify.JobComplete:
 			a.log.Info("agent: a job is complete", "job", st.ID, "guest", st.GuestID, "action", st.Action, "took", st.UpdatedAt.Sub(st.StartedAt).Round(time.Microsecond), "trail", st.Trail)
+		case mistify.JobQueued, mistify.JobRunning:
+			if st.Undo != nil {
+				a.log.Warn("agent: a stage failed, and what the job made is removed", "job", st.ID, "guest", st.GuestID, "action", st.Action, "failed", st.Undo.Stage, "stage", st.Stage, "err", st.Message, "trail", st.Trail)
+			}
 		case mistify.JobError:
 			a.log.Warn("agent: a job failed", "job", st.ID, "guest", st.GuestID, "action", st.Action, "stage", st.Stage, "err", st.Message, "trail", st.Trail)
 		}
@@ -177,6 +185,9 @@ func (a *Agent) callStage(ctx context.Context, p *pipeline, at step, st *state) 
 	}
 	var resp mistify.GuestResponse
 	req := mistify.GuestRequest{Guest: out.in, Action: p.action.Name, Args: at.Args}
+	if at.Undo != "" {
+		req.Job = st.ID
+	}
 	if err := at.service.call(ctx, a.cfg.AsyncTimeout, at.Method, &req, &resp); err != nil {
 		return out, err
 	}
@@ -207,6 +218,9 @@ func (o *outcome) check(at step) error {
 // lock. Where a next stage can be called at once it is marked as running in the
 // same record, with a place taken for it.
 func (a *Agent) after(r *run, p *pipeline, st *state, out outcome, err error) *change {
+	if st.Undo != nil {
+		return a.afterUndo(r, p, st, out, err)
+	}
 	next := *st
 	next.UpdatedAt, next.Message = since(a.now()), out.message
 	c := &change{jobs: []*state{&next}}
@@ -218,9 +232,9 @@ func (a *Agent) after(r *run, p *pipeline, st *state, out outcome, err error) *c
 		if isPanic(err) {
 			err = fmt.Errorf("%s of %s: %w", p.stages[st.Index].Method, p.stages[st.Index].Service, err)
 		}
-		next.fail(err)
+		a.failed(r, p, &next, err)
 	case out.retry > 0 && st.Retries >= a.cfg.MaxRetries:
-		next.fail(fmt.Errorf("stage %s asked %d times to be tried again, which is as often as it is (max_retries); it said: %s", st.Stage, st.Retries+1, out.message))
+		a.failed(r, p, &next, fmt.Errorf("stage %s asked %d times to be tried again, which is as often as it is (max_retries); it said: %s", st.Stage, st.Retries+1, out.message))
 	case out.retry > 0:
 		wait := a.cfg.MaxRetryWait
 		if s := time.Duration(out.retry); s < wait/time.Second {
@@ -309,14 +323,20 @@ func (a *Agent) forget(c *change, p *pipeline, done *state) {
 	if p.action.On != mistify.OnGuest || base != "delete" && base != "undefine" || a.store.guest(done.GuestID) == nil {
 		return
 	}
+	a.drop(c, done, base == "undefine", errGone)
+}
+
+// drop forgets the guest of a job that has ended, and ends the jobs behind it,
+// but for those that bring a guest of their own if such are kept.
+func (a *Agent) drop(c *change, done *state, keepOwn bool, why error) {
 	c.put, c.drop = nil, done.GuestID
 	for _, st := range a.store.waiting(done.queue()) {
-		if st.ID == done.ID || base == "undefine" && st.Guest != nil {
+		if st.ID == done.ID || keepOwn && st.Guest != nil {
 			continue
 		}
 		ended := *st
 		ended.UpdatedAt = done.UpdatedAt
-		ended.fail(errGone)
+		ended.fail(why)
 		c.jobs = append(c.jobs, &ended)
 	}
 }

@@ -151,6 +151,7 @@ func (a *Agent) prepare(ctx context.Context, o order, known *guest) (*pipeline, 
 			return nil, nil, tooMany("there are %d guests, as many as are kept", n)
 		}
 		given.State = o.action
+		st.Made = p.undoes(len(p.stages)) >= 0
 		c.put, err = newGuest(given)
 		return p, c, err
 	}

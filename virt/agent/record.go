@@ -43,6 +43,9 @@ type state struct {
 	Retries int    `json:",omitempty"` // of this stage, because the sub-agent asked for them
 	RetryAt int64  `json:",omitempty"` // not before, in Unix milliseconds
 
+	Made bool     `json:",omitempty"` // the guest was not known before the job
+	Undo *undoing `json:",omitempty"` // a stage failed, and what was made is taken back
+
 	// What the stages are given. Ended jobs have none of it.
 	Guest    *mistify.Guest           `json:",omitempty"` // instead of the stored one
 	Image    *mistify.ImageRequest    `json:",omitempty"`

@@ -108,6 +108,8 @@ type step struct {
 	Stage
 	service *service
 	text    string // as people know it: "2/3 Libvirt.Create of libvirt"
+
+	undoText string // the same of its undo
 }
 
 func openPipelines(cfg Config, services map[string]*service) (map[string]*pipeline, error) {
@@ -120,7 +122,11 @@ func openPipelines(cfg Config, services map[string]*service) (map[string]*pipeli
 		p := &pipeline{action: action}
 		for i, s := range c.Stages {
 			text := fmt.Sprintf("%d/%d %s of %s", i+1, len(c.Stages), s.Method, s.Service)
-			p.stages = append(p.stages, step{Stage: s, service: services[s.Service], text: text})
+			at := step{Stage: s, service: services[s.Service], text: text}
+			if s.Undo != "" {
+				at.undoText = undoWord + fmt.Sprintf("%d/%d %s of %s", i+1, len(c.Stages), s.Undo, s.Service)
+			}
+			p.stages = append(p.stages, at)
 		}
 		pipelines[name] = p
 	}
