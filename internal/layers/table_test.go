@@ -62,6 +62,9 @@ var order = []row{
 	{name: "virt/subagent"},
 	{name: "virt/remote", class: implementation},
 	{name: "virt/subagent/fetch"},
+	{name: "virt/subagent/qemuimg"},
+	{name: "virt/subagent/store"},
+	{name: "virt/subagent/storetest", class: suite},
 	{name: "virt/subagent/*", class: implementation},
 	{name: "virt/agent"},
 
@@ -105,6 +108,8 @@ var thirdParty = map[string][]string{
 	"libvirt.org/go/libvirtxml":                {"virt/libvirt"},
 	"gopkg.in/ini.v1":                          {"manager/config"},
 	"github.com/ulikunitz/xz":                  {"virt/subagent/fetch"},
+	"github.com/klauspost/compress/zstd":       {"virt/subagent/fetch"},
+	"github.com/mistifyio/go-zfs/v4":           {"virt/subagent/zfs"},
 	"github.com/gin-gonic/gin":                 {"api", "virt/agent"},
 	"github.com/prometheus/client_golang":      {"api"},
 	"github.com/coreos/go-systemd/v22":         {"cmd/vagoth/serve"},

@@ -24,6 +24,7 @@ import (
 	"github.com/vagoth/vagoth/virt/mistify"
 	"github.com/vagoth/vagoth/virt/subagent/dir"
 	"github.com/vagoth/vagoth/virt/subagent/fetch"
+	"github.com/vagoth/vagoth/virt/subagent/qemuimg"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -76,7 +77,7 @@ func (b *bench) run(ctx context.Context, argv []string) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return dir.Run(ctx, argv)
+	return qemuimg.Run(ctx, argv)
 }
 
 // open opens the store, again if it was.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/mistify"
+	"github.com/vagoth/vagoth/virt/subagent/store"
 )
 
 // What a change does.
@@ -27,7 +28,7 @@ type pendingChange struct {
 	Newer []string `json:"newer,omitempty"` // what a rollback destroys
 }
 
-func pendingFile(guest string) string { return guestDir(guest) + "/pending.json" }
+func pendingFile(guest string) string { return store.GuestFolder(guest) + "/pending.json" }
 
 // change does a change of a guest's snapshots, which is written down first. The
 // caller holds the guest. It answers the snapshots that the change is about.
@@ -105,13 +106,13 @@ func (s *Store) apply(ctx context.Context, sh *shelf, c pendingChange, back bool
 func (s *Store) applyTo(ctx context.Context, d shelved, c pendingChange, back bool) error {
 	switch {
 	case c.Do == doCreate && !back:
-		return s.snapshot(ctx, d.name, "-c", prefix+c.Name)
+		return s.qemu.Snapshot(ctx, s.path(d.name), "-c", prefix+c.Name)
 	case c.Do == doCreate || c.Do == doDelete:
 		return s.drop(ctx, d, c.Name)
 	case !slices.Contains(d.names, c.Name):
 		return fmt.Errorf("%w: disk %d has no snapshot %s any more", virt.ErrConflict, d.n, c.Name)
 	}
-	if err := s.snapshot(ctx, d.name, "-a", prefix+c.Name); err != nil {
+	if err := s.qemu.Snapshot(ctx, s.path(d.name), "-a", prefix+c.Name); err != nil {
 		return err
 	}
 	for _, name := range c.Newer {
@@ -124,13 +125,13 @@ func (s *Store) applyTo(ctx context.Context, d shelved, c pendingChange, back bo
 
 // drop removes the snapshot of a disk if it is there now.
 func (s *Store) drop(ctx context.Context, d shelved, name string) error {
-	i, err := s.info(ctx, d.name, qcow2)
+	i, err := s.qemu.Info(ctx, s.path(d.name), qcow2)
 	if err != nil {
 		return err
 	}
 	for _, x := range i.Snapshots {
 		if x.Name == prefix+name {
-			return s.snapshot(ctx, d.name, "-d", prefix+name)
+			return s.qemu.Snapshot(ctx, s.path(d.name), "-d", prefix+name)
 		}
 	}
 	return nil
@@ -179,7 +180,7 @@ func (s *Store) recover(ctx context.Context, guest string) error {
 	}
 	for _, d := range idle {
 		// A qemu-img that is killed loses room in the file, which nothing else finds.
-		if _, err := s.qemuImg(ctx, "check", "-q", "-r", "leaks", "-f", qcow2, "--", s.path(d.name)); err != nil {
+		if err := s.qemu.FindLost(ctx, s.path(d.name)); err != nil {
 			return fmt.Errorf("the disk %s is damaged: %w", s.path(d.name), err)
 		}
 	}

@@ -13,20 +13,8 @@ import (
 
 	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/mistify"
+	"github.com/vagoth/vagoth/virt/subagent/store"
 )
-
-// diskSpec is what a disk is to be.
-type diskSpec struct {
-	image  string // it begins as; "" for a blank one
-	format string
-	size   int64 // bytes, at least
-}
-
-func guestDir(id string) string { return guests + "/" + id }
-
-// diskName is the name of a disk on the wire; with its format behind a dot, it
-// is its file.
-func diskName(guest string, n int) string { return guestDir(guest) + "/disk-" + strconv.Itoa(n) }
 
 // disk is a disk of a guest that is there.
 type disk struct {
@@ -37,17 +25,17 @@ type disk struct {
 
 // disks lists those of a guest in their order.
 func (s *Store) disks(guest string) (found []disk, err error) {
-	names, err := s.list(guestDir(guest))
+	names, err := s.list(store.GuestFolder(guest))
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range names {
 		number, format, ok := strings.Cut(strings.TrimPrefix(name, "disk-"), ".")
 		n, err := strconv.Atoi(number)
-		if !ok || err != nil || diskName(guest, n)+"."+format != guestDir(guest)+"/"+name || format != qcow2 && format != raw {
+		if !ok || err != nil || store.DiskName(guest, n)+"."+format != store.GuestFolder(guest)+"/"+name || format != qcow2 && format != raw {
 			continue
 		}
-		found = append(found, disk{n: n, name: guestDir(guest) + "/" + name, format: format})
+		found = append(found, disk{n: n, name: store.GuestFolder(guest) + "/" + name, format: format})
 	}
 	slices.SortFunc(found, func(a, b disk) int { return a.n - b.n })
 	return found, nil
@@ -63,7 +51,7 @@ func (s *Store) size(d disk) (int64, error) {
 		if err != nil {
 			return 0, err
 		}
-		return int64(min(h.size, 1<<62)), nil
+		return int64(min(h.Size, 1<<62)), nil
 	}
 	stat, err := s.root.Stat(d.name)
 	if err != nil {
@@ -72,119 +60,52 @@ func (s *Store) size(d disk) (int64, error) {
 	return stat.Size(), nil
 }
 
-// plan is what the disks of a guest are, or are to be.
-type plan struct {
-	guest *mistify.Guest // with all that is known before they are made
-	specs []diskSpec
-	names []string // of disks of the guest; "" for one from elsewhere
-}
-
-// plan checks the disks of a guest. One whose Volume is a disk here is that; the
-// others get numbers by their order that no Volume has. One with a Source that is
-// not here is somebody else's and stays as it is.
-func (s *Store) plan(g *mistify.Guest) (*plan, error) {
-	if g == nil {
-		return nil, fmt.Errorf("%w: the request has no guest", virt.ErrInvalid)
-	}
-	if err := g.Validate(); err != nil {
-		return nil, err
-	}
-	p := &plan{guest: g.Clone()}
-	p.guest.ID, _ = mistify.ParseGuestID(g.ID) // Validate did
-	id := p.guest.ID
-	numbers, taken := make([]int, len(g.Disks)), map[int]bool{}
-	for i, d := range p.guest.Disks {
-		numbers[i] = -1
-		if number, ours := strings.CutPrefix(d.Volume, guestDir(id)+"/disk-"); ours {
-			n, err := strconv.Atoi(number)
-			if err != nil || n < 0 || n >= 10*mistify.MaxDisks || d.Volume != diskName(id, n) || taken[n] {
-				return nil, fmt.Errorf("%w guest %s: disks[%d].volume: %.100q is no disk of it, or given twice", virt.ErrInvalid, id, i, d.Volume)
-			}
-			numbers[i], taken[n] = n, true
-		}
-	}
-	for i := range p.guest.Disks {
-		d := &p.guest.Disks[i]
-		if numbers[i] < 0 && d.Source != "" && !strings.HasPrefix(d.Source, s.path(guestDir(id))+"/") {
-			p.specs, p.names = append(p.specs, diskSpec{}), append(p.names, "")
-			continue
-		}
-		for n := i; numbers[i] < 0; n++ {
-			if !taken[n] {
-				numbers[i], taken[n] = n, true
-			}
-		}
-		spec := diskSpec{image: d.Image, format: qcow2, size: int64(min(d.Size, 1<<40)) << 20}
-		switch {
-		case d.Format == raw:
-			spec.format = raw
-		case d.Format != "" && d.Format != qcow2:
-			return nil, fmt.Errorf("%w guest %s: disks[%d].format: %.20q must be qcow2 or raw", virt.ErrInvalid, id, i, d.Format)
-		}
-		if d.Size > s.o.MaxSize {
-			return nil, fmt.Errorf("%w guest %s: disks[%d].size: %d MB are too many, at most %d are made", virt.ErrInvalid, id, i, d.Size, s.o.MaxSize)
-		}
-		if d.Image == "" && d.Size == 0 {
-			return nil, fmt.Errorf("%w guest %s: disks[%d]: it has neither an image nor a size", virt.ErrInvalid, id, i)
-		}
-		if d.Image != "" {
-			if err := checkName("image's id", d.Image); err != nil {
-				return nil, err
-			}
-		}
-		d.Volume, d.Format = diskName(id, numbers[i]), spec.format
-		d.Source = s.path(d.Volume + "." + spec.format)
-		p.specs, p.names = append(p.specs, spec), append(p.names, d.Volume)
-	}
-	return p, nil
-}
-
 // VerifyDisks says whether the disks of a guest can be made: their images are
 // here and there is room. It makes nothing.
 func (s *Store) VerifyDisks(_ context.Context, r *mistify.GuestRequest) (*mistify.GuestResponse, error) {
-	p, err := s.plan(r.Guest)
+	p, err := s.rules.Plan(r.Guest)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.verify(p); err != nil {
 		return nil, err
 	}
-	return &mistify.GuestResponse{Guest: p.guest}, nil
+	return &mistify.GuestResponse{Guest: p.Guest}, nil
 }
 
 // verify fills in the sizes of a plan.
-func (s *Store) verify(p *plan) error {
-	have, err := s.disks(p.guest.ID)
+func (s *Store) verify(p *store.Plan) error {
+	have, err := s.disks(p.Guest.ID)
 	if err != nil {
 		return err
 	}
 	var more int64
-	for i := range p.specs {
-		d, spec := &p.guest.Disks[i], p.specs[i]
-		if p.names[i] == "" {
+	for i := range p.Specs {
+		d, spec := &p.Guest.Disks[i], p.Specs[i]
+		if p.Names[i] == "" {
 			continue
 		}
-		at := slices.IndexFunc(have, func(h disk) bool { return strings.HasPrefix(h.name, p.names[i]+".") })
+		at := slices.IndexFunc(have, func(h disk) bool { return strings.HasPrefix(h.name, p.Names[i]+".") })
 		if at >= 0 {
-			if have[at].format != spec.format {
-				return fmt.Errorf("%w: %s is there already, as %s and not %s", virt.ErrConflict, d.Volume, have[at].format, spec.format)
+			if have[at].format != spec.Format {
+				return fmt.Errorf("%w: %s is there already, as %s and not %s", virt.ErrConflict, d.Volume, have[at].format, spec.Format)
 			}
 			size, err := s.size(have[at])
 			if err != nil {
 				return err
 			}
-			d.Size = megabytes(size)
+			d.Size = store.Megabytes(size)
 			continue
 		}
-		if spec.image != "" {
-			image, err := s.image(spec.image)
+		if spec.Image != "" {
+			image, err := s.image(spec.Image)
 			if errors.Is(err, virt.ErrNotFound) {
-				err = fmt.Errorf("%w: the image %s is not here: fetch it first", virt.ErrConflict, spec.image)
+				err = store.NoImageYet(spec.Image)
 			}
 			if err != nil {
 				return err
 			}
-			d.Size = max(d.Size, megabytes(image.Size))
+			d.Size = max(d.Size, store.Megabytes(image.Size))
 		}
 		more += int64(d.Size) << 20
 	}
@@ -211,11 +132,11 @@ func (s *Store) room(size int64) error {
 // where all of them are. If one cannot be made, those that this call made are
 // removed.
 func (s *Store) CreateGuestDisks(ctx context.Context, r *mistify.GuestRequest) (_ *mistify.GuestResponse, err error) {
-	p, err := s.plan(r.Guest)
+	p, err := s.rules.Plan(r.Guest)
 	if err != nil {
 		return nil, err
 	}
-	release, err := s.hold(ctx, p.guest.ID)
+	release, err := s.locks.Hold(ctx, p.Guest.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -223,10 +144,10 @@ func (s *Store) CreateGuestDisks(ctx context.Context, r *mistify.GuestRequest) (
 	if err := s.verify(p); err != nil {
 		return nil, err
 	}
-	if !slices.ContainsFunc(p.names, func(name string) bool { return name != "" }) {
-		return &mistify.GuestResponse{Guest: p.guest}, nil
+	if !p.Ours() {
+		return &mistify.GuestResponse{Guest: p.Guest}, nil
 	}
-	if err := s.mkdir(guestDir(p.guest.ID)); err != nil {
+	if err := s.mkdir(store.GuestFolder(p.Guest.ID)); err != nil {
 		return nil, err
 	}
 	var made []string
@@ -238,36 +159,36 @@ func (s *Store) CreateGuestDisks(ctx context.Context, r *mistify.GuestRequest) (
 			err = errors.Join(err, s.remove(name))
 		}
 		// Only an empty folder is removed by this; it is no error that it is not.
-		_ = s.root.Remove(guestDir(p.guest.ID))
+		_ = s.root.Remove(store.GuestFolder(p.Guest.ID))
 	}()
-	for i, name := range p.names {
+	for i, name := range p.Names {
 		if name == "" {
 			continue
 		}
-		file := name + "." + p.specs[i].format
+		file := name + "." + p.Specs[i].Format
 		switch there, err := s.there(file); {
 		case err != nil:
 			return nil, err
 		case there:
 			continue
 		}
-		size, err := s.makeDisk(ctx, file, p.specs[i])
+		size, err := s.makeDisk(ctx, file, p.Specs[i])
 		if err != nil {
 			return nil, fmt.Errorf("cannot make the disk %s: %w", name, err)
 		}
 		made = append(made, file)
-		p.guest.Disks[i].Size = megabytes(size)
+		p.Guest.Disks[i].Size = store.Megabytes(size)
 	}
-	return &mistify.GuestResponse{Guest: p.guest}, nil
+	return &mistify.GuestResponse{Guest: p.Guest}, nil
 }
 
 // makeDisk makes one disk and returns its bytes.
-func (s *Store) makeDisk(ctx context.Context, file string, spec diskSpec) (size int64, err error) {
-	size = spec.size
+func (s *Store) makeDisk(ctx context.Context, file string, spec store.DiskSpec) (size int64, err error) {
+	size = spec.Size
 	var image *record
-	if spec.image != "" {
+	if spec.Image != "" {
 		var done func()
-		if image, done, err = s.cloning(spec.image); err != nil {
+		if image, done, err = s.cloning(spec.Image); err != nil {
 			return 0, err
 		}
 		defer done()
@@ -276,14 +197,14 @@ func (s *Store) makeDisk(ctx context.Context, file string, spec diskSpec) (size 
 	err = s.make(file, 0o600, func(tmp string) error {
 		switch {
 		case image == nil:
-			return s.create(ctx, tmp, spec.format, "", size)
-		case spec.format == qcow2:
-			return s.create(ctx, tmp, qcow2, imageFile(spec.image), size)
+			return s.qemu.Create(ctx, s.path(tmp), spec.Format, "", size)
+		case spec.Format == qcow2:
+			return s.qemu.Create(ctx, s.path(tmp), qcow2, s.path(imageFile(spec.Image)), size)
 		}
-		if err := s.convert(ctx, imageFile(spec.image), qcow2, "", tmp, raw); err != nil || size == image.Size {
+		if err := s.qemu.Convert(ctx, s.path(imageFile(spec.Image)), qcow2, "", s.path(tmp), raw); err != nil || size == image.Size {
 			return err
 		}
-		return s.resize(ctx, tmp, raw, size)
+		return s.qemu.Resize(ctx, s.path(tmp), raw, size)
 	})
 	return size, err
 }
@@ -299,7 +220,7 @@ func (s *Store) DeleteGuestDisks(ctx context.Context, r *mistify.GuestRequest) (
 	if err != nil {
 		return nil, err
 	}
-	release, err := s.hold(ctx, id)
+	release, err := s.locks.Hold(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -311,16 +232,10 @@ func (s *Store) DeleteGuestDisks(ctx context.Context, r *mistify.GuestRequest) (
 	if err := s.idle(id, have); err != nil {
 		return nil, err
 	}
-	if err := s.remove(guestDir(id)); err != nil {
+	if err := s.remove(store.GuestFolder(id)); err != nil {
 		return nil, err
 	}
-	g := r.Guest.Clone()
-	for i := range g.Disks {
-		if d := &g.Disks[i]; strings.HasPrefix(d.Source, s.path(guestDir(id))+"/") || strings.HasPrefix(d.Volume, guestDir(id)+"/") {
-			d.Volume, d.Source = "", ""
-		}
-	}
-	return &mistify.GuestResponse{Guest: g}, nil
+	return &mistify.GuestResponse{Guest: s.rules.Forget(r.Guest, id)}, nil
 }
 
 // idle refuses disks that QEMU has open.

@@ -10,13 +10,11 @@ import (
 
 	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/mistify"
+	"github.com/vagoth/vagoth/virt/subagent/store"
 )
 
 // prefix begins the names of our snapshots inside of files.
 const prefix = "snap-"
-
-// maxSnapshots bounds those of one disk.
-const maxSnapshots = 1000
 
 // shelf is what there is of a guest's snapshots.
 type shelf struct {
@@ -32,7 +30,7 @@ type shelved struct {
 	names []string
 }
 
-func markers(guest string) string { return guestDir(guest) + "/snapshots" }
+func markers(guest string) string { return store.GuestFolder(guest) + "/snapshots" }
 
 // marker is a snapshot of a whole guest.
 type marker struct {
@@ -41,9 +39,9 @@ type marker struct {
 
 // shelf reads the snapshots of a guest.
 func (s *Store) shelf(ctx context.Context, guest string) (*shelf, error) {
-	there, err := s.there(guestDir(guest))
+	there, err := s.there(store.GuestFolder(guest))
 	if err == nil && !there {
-		err = fmt.Errorf("%w: guest %s has no disks here", virt.ErrNotFound, guest)
+		err = store.NoDisks(guest)
 	}
 	if err != nil {
 		return nil, err
@@ -56,7 +54,7 @@ func (s *Store) shelf(ctx context.Context, guest string) (*shelf, error) {
 	for _, d := range disks {
 		one := shelved{disk: d}
 		if d.format == qcow2 {
-			i, err := s.info(ctx, d.name, qcow2)
+			i, err := s.qemu.Info(ctx, s.path(d.name), qcow2)
 			if err != nil {
 				return nil, err
 			}
@@ -104,7 +102,7 @@ func (sh *shelf) having(at mistify.SnapshotID) ([]shelved, error) {
 	}
 	numbers, known := sh.all[at.Name]
 	if at.Disk == "" && !known {
-		return nil, fmt.Errorf("%w: snapshot %s", virt.ErrNotFound, at)
+		return nil, store.NoSnapshot(at)
 	}
 	var found []shelved
 	for _, d := range disks {
@@ -113,7 +111,7 @@ func (sh *shelf) having(at mistify.SnapshotID) ([]shelved, error) {
 		}
 	}
 	if at.Disk != "" && len(found) == 0 {
-		return nil, fmt.Errorf("%w: snapshot %s", virt.ErrNotFound, at)
+		return nil, store.NoSnapshot(at)
 	}
 	return found, nil
 }
@@ -124,7 +122,7 @@ func (sh *shelf) wire(whole bool, disks []shelved, name string) *mistify.Snapsho
 	out := &mistify.SnapshotResponse{Snapshots: []mistify.Snapshot{}}
 	add := func(disk, name string, size int64) {
 		id := mistify.SnapshotID{Guest: sh.guest, Disk: disk, Name: name}
-		out.Snapshots = append(out.Snapshots, mistify.Snapshot{ID: id.String(), Size: megabytes(size)})
+		out.Snapshots = append(out.Snapshots, mistify.Snapshot{ID: id.String(), Size: store.Megabytes(size)})
 	}
 	var names []string
 	for _, d := range disks {
@@ -157,7 +155,7 @@ func (s *Store) onShelf(ctx context.Context, id string, named bool, do func(sh *
 	if named && at.Name == "" {
 		return nil, fmt.Errorf("%w: %.200q names no snapshot: it must end in @NAME", virt.ErrInvalid, id)
 	}
-	release, err := s.hold(ctx, at.Guest)
+	release, err := s.locks.Hold(ctx, at.Guest)
 	if err != nil {
 		return nil, err
 	}
@@ -212,27 +210,23 @@ func (s *Store) CreateSnapshot(ctx context.Context, r *mistify.SnapshotRequest) 
 			return nil, err
 		}
 		if _, taken := sh.all[at.Name]; taken && at.Disk == "" {
-			return nil, isTaken(at)
+			return nil, store.SnapshotTaken(at)
 		}
 		if len(disks) == 0 {
-			return nil, fmt.Errorf("%w: guest %s has no disks here", virt.ErrNotFound, at.Guest)
+			return nil, store.NoDisks(at.Guest)
 		}
 		for _, d := range disks {
 			switch {
 			case d.format != qcow2:
 				return nil, fmt.Errorf("%w: disk %d of guest %s is raw, of which there are no snapshots", virt.ErrUnsupported, d.n, at.Guest)
 			case slices.Contains(d.names, at.Name):
-				return nil, isTaken(mistify.SnapshotID{Guest: at.Guest, Disk: strconv.Itoa(d.n), Name: at.Name})
-			case len(d.names) >= maxSnapshots:
-				return nil, fmt.Errorf("%w: disk %d of guest %s has %d snapshots, which is the limit: delete some", virt.ErrConflict, d.n, at.Guest, maxSnapshots)
+				return nil, store.SnapshotTaken(mistify.SnapshotID{Guest: at.Guest, Disk: strconv.Itoa(d.n), Name: at.Name})
+			case len(d.names) >= store.MaxSnapshots:
+				return nil, fmt.Errorf("%w: disk %d of guest %s has %d snapshots, which is the limit: delete some", virt.ErrConflict, d.n, at.Guest, store.MaxSnapshots)
 			}
 		}
 		return s.change(ctx, sh, pendingChange{Do: doCreate, Name: at.Name, Whole: at.Disk == "", Disks: numbersOf(disks)})
 	})
-}
-
-func isTaken(at mistify.SnapshotID) error {
-	return fmt.Errorf("%w: the snapshot %s is there already: delete it, or choose another name", virt.ErrConflict, at)
 }
 
 // DeleteSnapshot removes a snapshot of a disk, or of a guest with those of its
@@ -268,7 +262,7 @@ func (s *Store) RollbackSnapshot(ctx context.Context, r *mistify.SnapshotRequest
 			}
 		}
 		if len(newer) > 0 && !r.DestroyMoreRecent {
-			return nil, fmt.Errorf("%w: %d snapshots are newer than %s and would be lost, @%s is one: say destroyMoreRecent", virt.ErrConflict, len(newer), at, newer[0])
+			return nil, store.NewerSnapshots(at, newer)
 		}
 		return s.change(ctx, sh, pendingChange{Do: doRollback, Name: at.Name, Whole: at.Disk == "", Disks: numbersOf(disks), Newer: newer})
 	})
@@ -293,7 +287,7 @@ func (s *Store) DownloadSnapshot(ctx context.Context, r *mistify.SnapshotRequest
 		if len(disks) != 1 {
 			return nil, fmt.Errorf("%w: the snapshot %s is of %d disks: name one, as in guests/%s/disk-0@%s", virt.ErrInvalid, at, len(disks), at.Guest, at.Name)
 		}
-		return nil, s.convert(ctx, disks[0].name, qcow2, prefix+at.Name, tmp, qcow2)
+		return nil, s.qemu.Convert(ctx, s.path(disks[0].name), qcow2, prefix+at.Name, s.path(tmp), qcow2)
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.root.RemoveAll(tmp))

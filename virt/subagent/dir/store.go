@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/vagoth/vagoth/internal/lockfile"
@@ -21,6 +20,8 @@ import (
 	"github.com/vagoth/vagoth/virt/mistify"
 	"github.com/vagoth/vagoth/virt/subagent"
 	"github.com/vagoth/vagoth/virt/subagent/fetch"
+	"github.com/vagoth/vagoth/virt/subagent/qemuimg"
+	"github.com/vagoth/vagoth/virt/subagent/store"
 )
 
 // Options modify Open. All but Dir can be left out.
@@ -35,7 +36,7 @@ type Options struct {
 	Log        *slog.Logger
 
 	// Run runs a program and returns what it writes; for tests. nil runs it.
-	Run func(ctx context.Context, argv []string) ([]byte, error)
+	Run qemuimg.Runner
 }
 
 // Store is the sub-agent. Its methods are those of the actions; they are safe
@@ -48,18 +49,25 @@ type Store struct {
 	inbox   *os.Root
 	fetcher *fetch.Fetcher
 
-	mu    sync.Mutex
-	locks map[string]*lock
-	using map[string]int // clones of an image that are being made; -1 while it is being removed
+	qemu  qemuimg.Tool
+	rules store.Rules
+	locks store.Locks // of guests and volumes
+	uses  store.Uses
 }
 
 // The folders of a store.
 const (
-	images   = "images"
-	guests   = "guests"
-	volumes  = "volumes"
+	images   = store.ImagesFolder
+	guests   = store.GuestsFolder
+	volumes  = store.VolumesFolder
 	incoming = "incoming"
 	half     = "half"
+)
+
+// The formats that there are.
+const (
+	qcow2 = qemuimg.QCOW2
+	raw   = qemuimg.Raw
 )
 
 // lockWait is how long a store that is in use is waited for: a process that was
@@ -70,8 +78,6 @@ const lockWait = 2 * time.Second
 // Open makes the folders that are not there, and brings what an earlier process
 // left half done to an end. One process uses a store at a time.
 func Open(ctx context.Context, o Options) (*Store, error) {
-	o.QemuImg = cmp.Or(o.QemuImg, "qemu-img")
-	o.RunTimeout = cmp.Or(o.RunTimeout, time.Hour)
 	o.MaxSize = cmp.Or(o.MaxSize, 16<<20)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -86,7 +92,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the store %s: %w", o.Dir, err)
 	}
-	s := &Store{o: o, dir: dir, locks: map[string]*lock{}, using: map[string]int{}}
+	s := &Store{o: o, dir: dir, qemu: qemuimg.Tool{Program: o.QemuImg, Timeout: o.RunTimeout, Run: o.Run}}
+	s.rules = store.Rules{MaxSize: o.MaxSize, Formats: []string{qcow2, raw}, Root: strings.TrimSuffix(dir, "/") + "/", Dotted: true}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot open the store %s: %w", dir, err), s.Close())
 	}
@@ -263,36 +270,4 @@ func (s *Store) read(name string, value any) error {
 		return fmt.Errorf("cannot read %s: %w", s.path(name), err)
 	}
 	return nil
-}
-
-// lock is that of one guest or volume.
-type lock struct {
-	held  chan struct{}
-	users int
-}
-
-// hold takes the lock of a guest or volume and returns what gives it back.
-func (s *Store) hold(ctx context.Context, name string) (release func(), err error) {
-	s.mu.Lock()
-	l := s.locks[name]
-	if l == nil {
-		l = &lock{held: make(chan struct{}, 1)}
-		s.locks[name] = l
-	}
-	l.users++
-	s.mu.Unlock()
-	leave := func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if l.users--; l.users == 0 {
-			delete(s.locks, name)
-		}
-	}
-	select {
-	case l.held <- struct{}{}:
-		return func() { <-l.held; leave() }, nil
-	case <-ctx.Done():
-		leave()
-		return nil, ctx.Err()
-	}
 }

@@ -2,6 +2,7 @@ package dir
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/mistify"
+	"github.com/vagoth/vagoth/virt/subagent/qemuimg"
+	"github.com/vagoth/vagoth/virt/subagent/store"
 )
 
 // volume is one as the wire has it. There is no device: what stands there is the
@@ -17,7 +20,7 @@ import (
 func (s *Store) volume(d disk) (mistify.Volume, error) {
 	size, err := s.size(d)
 	id := strings.TrimPrefix(strings.TrimSuffix(d.name, "."+d.format), volumes+"/")
-	return mistify.Volume{ID: id, Size: megabytes(size), Device: s.path(d.name)}, err
+	return mistify.Volume{ID: id, Size: store.Megabytes(size), Device: s.path(d.name)}, err
 }
 
 // ListVolumes lists the volumes, and the disks of guests as guests/ID/disk-N.
@@ -68,17 +71,17 @@ func (s *Store) find(id string) (disk, error) {
 		}
 		i := slices.IndexFunc(have, func(d disk) bool { return fmt.Sprint(d.n) == at.Disk })
 		if i < 0 || at.Name != "" {
-			return disk{}, fmt.Errorf("%w: no such volume: %s", virt.ErrNotFound, id)
+			return disk{}, store.NoVolume(id)
 		}
 		return have[i], nil
 	}
-	if err := checkName("volume's id", id); err != nil {
+	if err := store.CheckVolume(id); err != nil {
 		return disk{}, err
 	}
 	d := disk{name: path.Join(volumes, id+".qcow2"), format: qcow2}
 	there, err := s.there(d.name)
 	if err == nil && !there {
-		err = fmt.Errorf("%w: no such volume: %s", virt.ErrNotFound, id)
+		err = store.NoVolume(id)
 	}
 	return d, err
 }
@@ -98,13 +101,13 @@ func (s *Store) GetVolume(_ context.Context, r *mistify.VolumeRequest) (*mistify
 
 // CreateVolume makes a blank volume. One of this size that is there stays.
 func (s *Store) CreateVolume(ctx context.Context, r *mistify.VolumeRequest) (*mistify.VolumeResponse, error) {
-	if err := checkName("volume's id", r.ID); err != nil {
+	if err := store.CheckVolume(r.ID); err != nil {
 		return nil, err
 	}
 	if r.Size == 0 || r.Size > s.o.MaxSize {
 		return nil, fmt.Errorf("%w: the volume %s would have %d MB: it must have 1 to %d", virt.ErrInvalid, r.ID, r.Size, s.o.MaxSize)
 	}
-	out, err := s.volumeOf(ctx, r.ID, diskSpec{format: qcow2, size: int64(r.Size) << 20})
+	out, err := s.volumeOf(ctx, r.ID, store.DiskSpec{Format: qcow2, Size: int64(r.Size) << 20})
 	if err == nil && out.Volumes[0].Size != r.Size {
 		return nil, fmt.Errorf("%w: the volume %s is there already, with %d MB", virt.ErrConflict, r.ID, out.Volumes[0].Size)
 	}
@@ -112,23 +115,23 @@ func (s *Store) CreateVolume(ctx context.Context, r *mistify.VolumeRequest) (*mi
 }
 
 // volumeOf makes a volume if it is not there.
-func (s *Store) volumeOf(ctx context.Context, id string, spec diskSpec) (*mistify.VolumeResponse, error) {
+func (s *Store) volumeOf(ctx context.Context, id string, spec store.DiskSpec) (*mistify.VolumeResponse, error) {
 	d := disk{name: path.Join(volumes, id+".qcow2"), format: qcow2}
-	release, err := s.hold(ctx, d.name)
+	release, err := s.locks.Hold(ctx, d.name)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
 	there, err := s.there(d.name)
 	if err == nil && !there {
-		if err = s.room(spec.size); err == nil {
+		if err = s.room(spec.Size); err == nil {
 			_, err = s.makeDisk(ctx, d.name, spec)
 		}
 	}
-	if err == nil && there && spec.image != "" {
-		var h *header
-		if h, err = s.header(d.name); err == nil && (h == nil || h.backing != s.path(imageFile(spec.image))) {
-			err = fmt.Errorf("%w: the volume %s is there already, and no clone of the image %s", virt.ErrConflict, id, spec.image)
+	if err == nil && there && spec.Image != "" {
+		var h *qemuimg.Header
+		if h, err = s.header(d.name); err == nil && (h == nil || h.Backing != s.path(imageFile(spec.Image))) {
+			err = fmt.Errorf("%w: the volume %s is there already, and no clone of the image %s", virt.ErrConflict, id, spec.Image)
 		}
 	}
 	if err != nil {
@@ -136,6 +139,34 @@ func (s *Store) volumeOf(ctx context.Context, id string, spec diskSpec) (*mistif
 	}
 	v, err := s.volume(d)
 	if err != nil {
+		return nil, err
+	}
+	return &mistify.VolumeResponse{Volumes: []mistify.Volume{v}}, nil
+}
+
+// DeleteVolume removes a volume of no guest. One that is in use is a
+// virt.ErrBusy, one that is not there a virt.ErrNotFound.
+func (s *Store) DeleteVolume(ctx context.Context, r *mistify.VolumeRequest) (*mistify.VolumeResponse, error) {
+	if err := store.CheckVolume(r.ID); err != nil {
+		return nil, err
+	}
+	release, err := s.locks.Hold(ctx, path.Join(volumes, r.ID+".qcow2"))
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	d, err := s.find(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.volume(d)
+	if err != nil {
+		return nil, err
+	}
+	if busy, err := s.busy(d.name); err != nil || busy {
+		return nil, errors.Join(err, fmt.Errorf("%w: the volume %s is in use", virt.ErrBusy, r.ID))
+	}
+	if err := s.remove(d.name); err != nil {
 		return nil, err
 	}
 	return &mistify.VolumeResponse{Volumes: []mistify.Volume{v}}, nil

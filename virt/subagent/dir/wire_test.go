@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/vagoth/vagoth/virt/mistify"
-	"github.com/vagoth/vagoth/virt/subagent/dir"
+	"github.com/vagoth/vagoth/virt/subagent/store"
 )
 
 // TestEveryNameOfMistify calls what the configuration that Mistify's agent ships
@@ -41,7 +41,7 @@ func TestEveryNameOfMistify(t *testing.T) {
 		t.Cleanup(c.Close)
 		return c
 	}
-	storage, storageDownload := dial(""), dial(dir.DownloadPath)
+	storage, storageDownload := dial(""), dial(store.DownloadPath)
 	b.image("debian.qcow2", "qcow2", 2, 'd')
 	g := b.guest(mistify.Disk{Image: "debian"}, mistify.Disk{Size: 1})
 	image := &mistify.ImageRequest{ID: "debian", Source: b.url + "/debian.qcow2"}

@@ -1,7 +1,7 @@
 // Package fetch downloads images for the sub-agents that keep them.
 //
 // A download is written into a file that nobody takes for an image, is measured
-// and hashed while it comes, unpacked if it is packed (gzip, xz), synced, and
+// and hashed while it comes, unpacked if it is packed (gzip, xz, zstd), synced, and
 // only then handed on or renamed to its name. Whatever goes wrong, nothing is
 // left behind; what a killed process left is swept when the folder is opened
 // again.

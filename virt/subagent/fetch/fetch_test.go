@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
 	"go.uber.org/goleak"
 
@@ -142,6 +143,22 @@ func xzed(t *testing.T, data []byte, c xz.WriterConfig) []byte {
 	return out.Bytes()
 }
 
+func zst(t *testing.T, data []byte, o ...zstd.EOption) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w, err := zstd.NewWriter(&out, o...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
 func serveBytes(data []byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", strconv.Itoa(len(data)))
@@ -161,6 +178,9 @@ func TestWhole(t *testing.T) {
 		"xz, no check":      xzed(t, data, xz.WriterConfig{NoCheckSum: true}),
 		"xz, blocks":        xzed(t, data, xz.WriterConfig{BlockSize: 100_000}),
 		"xz, two streams":   append(append(xzed(t, data[:1000], xz.WriterConfig{}), 0, 0, 0, 0), xzed(t, data[1000:], xz.WriterConfig{})...),
+		"zstd":              zst(t, data),
+		"zstd, two frames":  append(zst(t, data[:1000]), zst(t, data[1000:])...),
+		"zstd, skippable":   append(zst(t, data), 0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 1, 2),
 	}
 	for name, sent := range forms {
 		t.Run(name, func(t *testing.T) {
@@ -178,7 +198,7 @@ func TestWhole(t *testing.T) {
 
 func TestCutEvery64KiB(t *testing.T) {
 	data := noise(1 << 20)
-	for name, sent := range map[string][]byte{"plain": data, "gzip": gz(t, data), "xz": xzed(t, data, xz.WriterConfig{})} {
+	for name, sent := range map[string][]byte{"plain": data, "gzip": gz(t, data), "xz": xzed(t, data, xz.WriterConfig{}), "zstd": zst(t, data)} {
 		var cut atomic.Int64
 		b := newBench(t, local(), func(w http.ResponseWriter, r *http.Request) {
 			switch r.URL.Path {
@@ -241,6 +261,10 @@ func TestRefused(t *testing.T) {
 	data := noise(300_000)
 	bomb := gz(t, make([]byte, 4<<20))
 	xzBomb := xzed(t, make([]byte, 4<<20), xz.WriterConfig{})
+	zstdBomb := zst(t, make([]byte, 4<<20))
+	greedy := zst(t, noise(1<<19), zstd.WithWindowSize(256<<20)) // asks for this much memory
+	damaged := zst(t, data)
+	damaged[len(damaged)/2] ^= 1
 	o := local()
 	o.MaxBytes, o.MaxUnpacked = 1<<20, 2<<20
 	b := newBench(t, o, func(w http.ResponseWriter, r *http.Request) {
@@ -259,8 +283,14 @@ func TestRefused(t *testing.T) {
 			serveBytes(bomb)(w, r)
 		case "/xzbomb":
 			serveBytes(xzBomb)(w, r)
-		case "/zstd":
-			serveBytes([]byte("\x28\xb5\x2f\xfd and so on"))(w, r)
+		case "/zstdbomb":
+			serveBytes(zstdBomb)(w, r)
+		case "/greedy":
+			serveBytes(greedy)(w, r)
+		case "/damaged":
+			serveBytes(damaged)(w, r)
+		case "/bzip2":
+			serveBytes([]byte("BZh9 and so on"))(w, r)
 		case "/empty":
 		case "/loop":
 			http.Redirect(w, r, "/loop", http.StatusFound)
@@ -290,7 +320,10 @@ func TestRefused(t *testing.T) {
 		{"a size over the bound", fetch.Item{URL: "/good", Size: 1<<20 + 1}, virt.ErrInvalid, nil},
 		{"a bomb of gzip", fetch.Item{URL: "/bomb"}, virt.ErrInvalid, &large},
 		{"a bomb of xz", fetch.Item{URL: "/xzbomb"}, virt.ErrInvalid, &large},
-		{"zstd", fetch.Item{URL: "/zstd"}, virt.ErrUnsupported, nil},
+		{"a bomb of zstd", fetch.Item{URL: "/zstdbomb"}, virt.ErrInvalid, &large},
+		{"a window of 256 MiB", fetch.Item{URL: "/greedy"}, zstd.ErrWindowSizeExceeded, nil},
+		{"a flipped bit of zstd", fetch.Item{URL: "/damaged"}, nil, nil},
+		{"bzip2", fetch.Item{URL: "/bzip2"}, virt.ErrUnsupported, nil},
 		{"nothing", fetch.Item{URL: "/empty"}, virt.ErrInvalid, nil},
 		{"not there", fetch.Item{URL: "/gone"}, virt.ErrNotFound, nil},
 		{"a loop of redirects", fetch.Item{URL: "/loop"}, nil, nil},

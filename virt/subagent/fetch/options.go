@@ -53,7 +53,7 @@ type Got struct {
 	Size   int64  // bytes of the file
 	Sent   int64  // bytes that were sent
 	SHA256 string // of what was sent
-	Packed string // "gzip", "xz" or ""
+	Packed string // "gzip", "xz", "zstd" or ""
 }
 
 // Progress is how far a download is.

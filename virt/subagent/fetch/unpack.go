@@ -7,10 +7,15 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/vagoth/vagoth/virt"
 )
 
-// unpacked returns what is in a stream: of a gzip or xz, what is packed; of
+// maxWindow is what zstd --ultra -22 needs, without --long.
+const maxWindow = 128 << 20
+
+// unpacked returns what is in a stream: of a gzip, xz or zstd, what is packed; of
 // anything else, itself. What it is tells its beginning, not its name.
 func unpacked(in *bufio.Reader) (content io.Reader, packed string, err error) {
 	magic, err := in.Peek(6)
@@ -28,7 +33,12 @@ func unpacked(in *bufio.Reader) (content io.Reader, packed string, err error) {
 	case starts(xzMagic):
 		return &unpacker{newXZ(in), "xz"}, "xz", nil
 	case starts("\x28\xb5\x2f\xfd"):
-		return nil, "", unreadable("zstd")
+		// In this goroutine only, and with no window that a file of a few bytes could ask for.
+		content, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
+		if err != nil {
+			return nil, "", broken("zstd", err)
+		}
+		return &unpacker{content, "zstd"}, "zstd", nil
 	case starts("BZh"):
 		return nil, "", unreadable("bzip2")
 	}
@@ -36,7 +46,7 @@ func unpacked(in *bufio.Reader) (content io.Reader, packed string, err error) {
 }
 
 func unreadable(what string) error {
-	return fmt.Errorf("%w: it is packed with %s, which cannot be unpacked here: pack it with gzip or xz", virt.ErrUnsupported, what)
+	return fmt.Errorf("%w: it is packed with %s, which cannot be unpacked here: pack it with gzip, xz or zstd", virt.ErrUnsupported, what)
 }
 
 func broken(what string, err error) error {

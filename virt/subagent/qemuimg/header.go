@@ -1,4 +1,4 @@
-package dir
+package qemuimg
 
 import (
 	"bytes"
@@ -7,16 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-
-	"golang.org/x/sys/unix"
+	"os"
 
 	"github.com/vagoth/vagoth/virt"
 )
 
-// header is what we need of the header of a qcow2 file.
-type header struct {
-	size     uint64 // bytes that the disk has
-	backing  string
+// Header is what we need of the header of a qcow2 file.
+type Header struct {
+	Size     uint64 // bytes that the disk has
+	Backing  string
 	features uint64 // incompatible ones
 	crypt    uint32
 }
@@ -28,8 +27,8 @@ const (
 	headerLength = 104
 )
 
-// readHeader reads the header of a file, nil if it is no qcow2.
-func readHeader(r io.ReaderAt) (*header, error) {
+// ReadHeader reads the header of a file, nil if it is no qcow2.
+func ReadHeader(r io.ReaderAt) (*Header, error) {
 	b := make([]byte, headerLength)
 	n, err := r.ReadAt(b, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -42,7 +41,7 @@ func readHeader(r io.ReaderAt) (*header, error) {
 	if n < 72 || version < 2 || version > 3 || version == 3 && n < headerLength {
 		return nil, fmt.Errorf("%w: it is a qcow2 of version %d, or cut: make it again with qemu-img convert", virt.ErrInvalid, version)
 	}
-	h := &header{size: binary.BigEndian.Uint64(b[24:]), crypt: binary.BigEndian.Uint32(b[32:])}
+	h := &Header{Size: binary.BigEndian.Uint64(b[24:]), crypt: binary.BigEndian.Uint32(b[32:])}
 	if version == 3 {
 		h.features = binary.BigEndian.Uint64(b[72:])
 	}
@@ -57,7 +56,7 @@ func readHeader(r io.ReaderAt) (*header, error) {
 	if _, err := r.ReadAt(name, int64(at)); err != nil {
 		return nil, fmt.Errorf("%w: the name of its backing file is cut: %w", virt.ErrInvalid, err)
 	}
-	h.backing = string(name)
+	h.Backing = string(name)
 	return h, nil
 }
 
@@ -68,81 +67,60 @@ var others = map[string]string{
 	"\x00\x00\x00\x00\x00\x00\x00\x00\xac\xcb\xba\xf5": "zfs stream",
 }
 
-// vet says which format a file from outside has, or why it is not taken. No
-// program of QEMU opens it before its header was seen.
-func (s *Store) vet(ctx context.Context, name string) (format string, size int64, err error) {
-	f, err := s.root.Open(name)
+// Vet says which format a file from outside has, or why it is not taken. No
+// program of QEMU opens it before its header was seen. A disk may have so many MB.
+func (t Tool) Vet(ctx context.Context, path string, f *os.File, mostMB uint64) (format string, size int64, err error) {
+	h, err := ReadHeader(f)
 	if err != nil {
 		return "", 0, err
 	}
-	defer f.Close()
-	h, err := readHeader(f)
-	if err != nil {
-		return "", 0, err
-	}
-	most := int64(min(s.o.MaxSize, 1<<40)) << 20
+	most := int64(min(mostMB, 1<<40)) << 20
 	if h == nil {
-		begin := make([]byte, 16)
-		if _, err := f.ReadAt(begin, 0); err != nil && !errors.Is(err, io.EOF) {
-			return "", 0, err
-		}
-		for magic, what := range others {
-			if bytes.HasPrefix(begin, []byte(magic)) {
-				return "", 0, fmt.Errorf("%w: it is a %s, and only raw and qcow2 are taken: convert it with qemu-img convert -O qcow2", virt.ErrInvalid, what)
-			}
-		}
-		stat, err := f.Stat()
-		if err != nil {
-			return "", 0, err
-		}
-		if stat.Size() > most {
-			return "", 0, tooLarge(s.o.MaxSize)
-		}
-		return raw, stat.Size(), nil
+		return vetRaw(f, most)
 	}
 	switch {
-	case h.backing != "":
-		return "", 0, fmt.Errorf("%w: it is a qcow2 with the backing file %.100q: make it whole with qemu-img convert", virt.ErrInvalid, h.backing)
+	case h.Backing != "":
+		return "", 0, fmt.Errorf("%w: it is a qcow2 with the backing file %.100q: make it whole with qemu-img convert", virt.ErrInvalid, h.Backing)
 	case h.features&dataFileBit != 0:
 		return "", 0, fmt.Errorf("%w: it is a qcow2 whose data is in another file: make it whole with qemu-img convert", virt.ErrInvalid)
 	case h.crypt != 0:
 		return "", 0, fmt.Errorf("%w: it is a qcow2 that is encrypted", virt.ErrInvalid)
-	case h.size > uint64(most):
-		return "", 0, tooLarge(s.o.MaxSize)
+	case h.Size > uint64(most):
+		return "", 0, tooLarge(most)
 	}
-	i, err := s.info(ctx, name, qcow2)
+	i, err := t.Info(ctx, path, QCOW2)
 	if err != nil {
 		return "", 0, fmt.Errorf("%w: it is no good qcow2: %w", virt.ErrInvalid, err)
 	}
 	if i.Backing != "" || i.Specific.Data.DataFile != "" || i.Encrypted || i.Specific.Data.Corrupt || i.Size < 0 || i.Size > most {
 		return "", 0, fmt.Errorf("%w: it is a qcow2 that is corrupt, encrypted, too large or names other files", virt.ErrInvalid)
 	}
-	if err := s.checkWhole(ctx, name); err != nil {
+	if err := t.Check(ctx, path); err != nil {
 		return "", 0, fmt.Errorf("%w: it is a qcow2 that is damaged or cut: %w", virt.ErrInvalid, err)
 	}
-	return qcow2, i.Size, nil
+	return QCOW2, i.Size, nil
 }
 
-func tooLarge(most uint64) error {
-	return fmt.Errorf("%w: the disk has more than %d MB, which is the limit", virt.ErrInvalid, most)
-}
-
-// The bytes of a file on which QEMU holds locks, as it opens it.
-const (
-	lockFrom = 100
-	lockMany = 200
-)
-
-// busy reports whether QEMU has a file open.
-func (s *Store) busy(name string) (bool, error) {
-	f, err := s.root.Open(name)
+func vetRaw(f *os.File, most int64) (format string, size int64, err error) {
+	begin := make([]byte, 16)
+	if _, err := f.ReadAt(begin, 0); err != nil && !errors.Is(err, io.EOF) {
+		return "", 0, err
+	}
+	for magic, what := range others {
+		if bytes.HasPrefix(begin, []byte(magic)) {
+			return "", 0, fmt.Errorf("%w: it is a %s, which is not taken here: convert it with qemu-img convert -O qcow2", virt.ErrInvalid, what)
+		}
+	}
+	stat, err := f.Stat()
 	if err != nil {
-		return false, err
+		return "", 0, err
 	}
-	defer f.Close()
-	l := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart, Start: lockFrom, Len: lockMany}
-	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &l); err != nil {
-		return false, fmt.Errorf("cannot ask for the locks of %s: %w", name, err)
+	if stat.Size() > most {
+		return "", 0, tooLarge(most)
 	}
-	return l.Type != unix.F_UNLCK, nil
+	return Raw, stat.Size(), nil
+}
+
+func tooLarge(most int64) error {
+	return fmt.Errorf("%w: the disk has more than %d MB, which is the limit", virt.ErrInvalid, most>>20)
 }
