@@ -262,7 +262,7 @@ func TestRewind(t *testing.T) {
 				}
 			}
 			for i := range c.lost {
-				if err := save(j.w, j.id, uint64(c.before+i), [][]byte{record(1000+i, c.size)}); err != nil {
+				if _, err := save(j.w, j.id, uint64(c.before+i), [][]byte{record(1000+i, c.size)}, nil); err != nil {
 					t.Fatal(err)
 				}
 			}

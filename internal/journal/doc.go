@@ -40,6 +40,10 @@
 // after the last batch, and a bit of that last batch, already synced, flips as well. Then
 // the damaged record and those after it, all of that one batch, are cut off as a torn end.
 //
+// While it grows the log is filled with zeros some way ahead of its end, as a sync of space
+// that was only reserved makes the file system write its own journal too; see ahead.go. A
+// batch of 16 small records is synced in five sixths of the time then.
+//
 // # Why
 //
 // etcd's log (go.etcd.io/etcd/server/v3/storage/wal) and not hashicorp/raft-wal: the latter

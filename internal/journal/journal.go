@@ -77,6 +77,8 @@ type Journal struct {
 	turn   chan struct{} // held while what follows is read or changed
 	w      *wal.WAL      // nil after the journal failed or was closed
 	mark   *mark
+	ahead  ahead
+	buf    []byte // of the last batch
 	stats  Stats
 	closed bool
 	failed error
@@ -85,6 +87,8 @@ type Journal struct {
 const (
 	groupMax = 1024
 	lockName = "lock"
+
+	keptBuffer = 1 << 20
 
 	defaultSnapshotEvery = 64 << 20
 
@@ -262,17 +266,24 @@ func (j *Journal) write(records [][]byte) error {
 	j.stats.Syncs++
 	j.stats.Records += uint64(len(records))
 	j.stats.LastIndex += uint64(len(records))
+	grown := 0
 	for _, r := range records {
 		j.stats.Bytes += uint64(len(r))
-		j.stats.BytesSinceSnapshot += int64(len(r) + envelopeSize)
+		grown += len(r) + envelopeSize
 	}
+	j.stats.BytesSinceSnapshot += int64(grown)
+	j.ahead.appended(j.dir, int64(grown+frameBytes*len(records)))
 	return nil
 }
 
 // save returns nil when the records are on disk and the mark says so.
 func (j *Journal) save(records [][]byte) error {
-	if err := save(j.w, j.id, j.stats.LastIndex, records); err != nil {
+	var err error
+	if j.buf, err = save(j.w, j.id, j.stats.LastIndex, records, j.buf[:0]); err != nil {
 		return err
+	}
+	if cap(j.buf) > keptBuffer {
+		j.buf = nil
 	}
 	return j.mark.set(j.stats.LastIndex + uint64(len(records)))
 }

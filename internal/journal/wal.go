@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -106,19 +107,22 @@ func tryOpenLog(dir string, last uint64) (w *wal.WAL, err error) {
 	return w, nil
 }
 
-// save writes and syncs records that follow last.
-func save(w *wal.WAL, id journalID, last uint64, records [][]byte) error {
-	entries := make([]*raftpb.Entry, len(records))
+// save writes and syncs records that follow last. It builds them in b, which it returns.
+func save(w *wal.WAL, id journalID, last uint64, records [][]byte, b []byte) ([]byte, error) {
 	size := 0
 	for _, r := range records {
 		size += envelopeSize + len(r)
 	}
-	b := make([]byte, 0, size)
+	b = slices.Grow(b, size)
+	room, entries := make([]raftpb.Entry, len(records)), make([]*raftpb.Entry, len(records))
+	indexes := make([]uint64, len(records))
 	for i, r := range records {
 		e := envelope{index: last + 1 + uint64(i), base: last, record: r}
 		start := len(b)
 		b = e.append(b, id)
-		entries[i] = &raftpb.Entry{Index: new(e.index), Data: b[start:len(b):len(b)]}
+		indexes[i] = e.index
+		room[i].Index, room[i].Data = &indexes[i], b[start:len(b):len(b)]
+		entries[i] = &room[i]
 	}
-	return guard(func() error { return w.Save(&raftpb.HardState{}, entries) })
+	return b, guard(func() error { return w.Save(&raftpb.HardState{}, entries) })
 }
