@@ -23,6 +23,7 @@ type Menu struct {
 	Monitor     map[string]component.Kind[monitor.Deps, monitor.Monitor]
 	Drivers     map[string]component.Kind[virt.DriverDeps, virt.Driver]
 	SubAgents   map[string]component.Kind[subagent.Deps, subagent.SubAgent] // of `vagoth agent`; the manager opens none
+	Stages      map[string][]subagent.Stage                                 // what each of them does, for agents that do not say what is to be called
 
 	// Classes are what [node_types] maps types to, and Types is that section
 	// before the file adds to it or replaces a line.
@@ -43,7 +44,11 @@ type Menu struct {
 }
 
 // Defaults are the kinds that are used where the file is silent.
-type Defaults struct{ Registry, Scheduler, Provisioner, Allocator, Monitor string }
+type Defaults struct {
+	Registry, Scheduler, Provisioner, Allocator, Monitor string
+
+	SubAgents []string // of an agent that names none
+}
 
 // Entries lists the menu, by contract in the order of vagoth.ini, the default
 // kind first, and what a file may say of actions.

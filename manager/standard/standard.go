@@ -48,6 +48,7 @@ func Menu() manager.Menu {
 		Monitor:     map[string]component.Kind[monitor.Deps, monitor.Monitor]{"poll": poll.Kind()},
 		Drivers:     map[string]component.Kind[virt.DriverDeps, virt.Driver]{"sim": sim.Kind(), "libvirt": libvirt.Kind(), "remote": remote.Kind()},
 		SubAgents:   subAgents(),
+		Stages:      stages(),
 
 		Classes: map[string]provisioner.Class{"vm": virt.VMClass(), "hypervisor": virt.HypervisorClass(), "any": provisioner.AnyClass()},
 		Types:   map[string]string{virt.TypeVM: "vm", virt.TypeHypervisor: "hypervisor"},
@@ -55,7 +56,8 @@ func Menu() manager.Menu {
 		Command: action.Command,
 		URL:     action.URL,
 
-		Defaults: manager.Defaults{Registry: "memdb", Scheduler: "broker", Provisioner: "template", Allocator: "score", Monitor: "poll"},
+		Defaults: manager.Defaults{Registry: "memdb", Scheduler: "broker", Provisioner: "template", Allocator: "score", Monitor: "poll",
+			SubAgents: []string{"libvirt", "dir"}},
 	}
 }
 

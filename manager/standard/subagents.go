@@ -2,22 +2,78 @@ package standard
 
 import (
 	"context"
-	"io"
+	"time"
 
 	"github.com/vagoth/vagoth/manager/component"
 	"github.com/vagoth/vagoth/virt"
+	"github.com/vagoth/vagoth/virt/libvirt"
 	"github.com/vagoth/vagoth/virt/sim"
 	"github.com/vagoth/vagoth/virt/subagent"
+	"github.com/vagoth/vagoth/virt/subagent/dir"
+	libvirtagent "github.com/vagoth/vagoth/virt/subagent/libvirt"
 	simagent "github.com/vagoth/vagoth/virt/subagent/sim"
 )
 
 // subAgents are those that can be inside an agent's process, or one of their own.
 func subAgents() map[string]component.Kind[subagent.Deps, subagent.SubAgent] {
 	return map[string]component.Kind[subagent.Deps, subagent.SubAgent]{
+		"dir":     component.Define("images, disks and snapshots as qcow2 files in a directory, with qemu-img", dirDefaults(), openDir),
+		"libvirt": component.Define("guests on this host's libvirt", libvirtDefaults(), openLibvirt),
 		"sim": component.Define("a simulated host: guests, metrics, images and snapshots, for trying out and for tests",
 			simulatedConfig{Config: sim.Defaults(), Host: "localhost"}, openSimulated),
 	}
 }
+
+// stages are what each of them does for which action.
+func stages() map[string][]subagent.Stage {
+	return map[string][]subagent.Stage{
+		"dir":     dir.Stages(),
+		"libvirt": libvirtagent.Stages(),
+		"sim":     simagent.Stages(),
+	}
+}
+
+type dirConfig struct{ dir.Config }
+
+func dirDefaults() dirConfig { return dirConfig{Config: dir.Defaults()} }
+
+func openDir(ctx context.Context, cfg dirConfig, deps subagent.Deps) (subagent.SubAgent, error) {
+	return dir.Open(ctx, cfg.Options(deps))
+}
+
+// libvirtConfig are the keys of the driver that are of use on a host's own
+// libvirtd, whose guests have the disks of another sub-agent.
+type libvirtConfig struct {
+	URI         string        `ini:"uri" help:"libvirtd of this host: qemu:///system, or with ?socket=PATH"`
+	Timeout     time.Duration `ini:"timeout" help:"of one call" min:"100ms" max:"1h"`
+	Emulator    string        `ini:"emulator" help:"kvm, qemu (software emulation) or auto: kvm if this host has it" oneof:"auto,kvm,qemu"`
+	Connections int           `ini:"connections" help:"for calls that change something, and as many for those that only look" min:"1" max:"64"`
+	MaxDomains  int           `ini:"max_domains" help:"a longer listing is refused" min:"1" max:"100000"`
+}
+
+func libvirtDefaults() libvirtConfig {
+	d := libvirt.Defaults()
+	return libvirtConfig{URI: d.URI, Timeout: d.Timeout, Emulator: d.Emulator, Connections: d.Connections, MaxDomains: d.MaxDomains}
+}
+
+func openLibvirt(ctx context.Context, cfg libvirtConfig, deps subagent.Deps) (subagent.SubAgent, error) {
+	c := libvirt.Defaults()
+	c.URI, c.Timeout, c.Emulator, c.Connections, c.MaxDomains = cfg.URI, cfg.Timeout, cfg.Emulator, cfg.Connections, cfg.MaxDomains
+	d, err := libvirt.Open(ctx, c, virt.DriverDeps{Name: deps.Name, Data: deps.Data, Log: deps.Log, Now: deps.Now})
+	if err != nil {
+		return nil, err
+	}
+	return overLibvirt{libvirtagent.New(d, virt.Host{ID: "localhost"}, libvirtagent.Options{Log: deps.Log}), d}, nil
+}
+
+// overLibvirt is the sub-agent with the driver that was opened for it.
+type overLibvirt struct {
+	*libvirtagent.Agent
+	driver *libvirt.Driver
+}
+
+// Close implements subagent.SubAgent.
+func (o overLibvirt) Close() error { return o.driver.Close() }
 
 type simulatedConfig struct {
 	sim.Config
@@ -38,8 +94,3 @@ func openSimulated(ctx context.Context, cfg simulatedConfig, deps subagent.Deps)
 
 // Close implements subagent.SubAgent.
 func (simulated) Close() error { return nil }
-
-// WriteConfig implements subagent.Configurer.
-func (simulated) WriteConfig(w io.Writer, service string) error {
-	return simagent.WriteConfig(w, service)
-}

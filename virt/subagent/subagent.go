@@ -22,10 +22,13 @@
 // A sub-agent registers its methods at a server and knows nothing of where that
 // listens. So the agent can ask it without a socket between, and it can be run
 // apart, for its own user and rights, without a change.
+//
+// Each knows what it does for which action, and when among the others: disks
+// come before the domain that has them, and go after it. So an agent whose
+// config names its sub-agents needs to say nothing of its pipelines.
 package subagent
 
 import (
-	"io"
 	"log/slog"
 	"time"
 
@@ -46,11 +49,4 @@ type SubAgent interface {
 	Register(s *mistify.Server)
 	// Close ends what opening began. No call is under way any more.
 	Close() error
-}
-
-// Configurer is a SubAgent that knows which actions it is good for.
-type Configurer interface {
-	// WriteConfig writes the sections [agent.action.NAME] that send every action
-	// to the service.
-	WriteConfig(w io.Writer, service string) error
 }

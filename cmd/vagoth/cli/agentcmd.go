@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/vagoth/vagoth/cmd/vagoth/hostagent"
 	"github.com/vagoth/vagoth/cmd/vagoth/serve"
+	"github.com/vagoth/vagoth/manager"
 	"github.com/vagoth/vagoth/manager/component"
 	"github.com/vagoth/vagoth/manager/config"
 	"github.com/vagoth/vagoth/virt/mistify"
@@ -31,7 +33,8 @@ func agentCmd(a *app) *cobra.Command {
 		Long: `Run the agent of this host: one REST interface over all that the host can do, as
 the sections [agent], [agent.service.NAME] and [agent.action.NAME] of vagoth.ini
 say, or the agent.json of a Mistify agent as it is. What else is in vagoth.ini is
-the manager's: one file serves both.
+the manager's: one file serves both. Where none of this is said the agent runs
+virtual machines on this host's libvirt, with their disks in the data directory.
 
 SIGTERM or SIGINT ends it: stages that run come to their end, and what is queued
 stays queued. A second one ends it at once. SIGHUP reloads tokens and
@@ -49,9 +52,12 @@ certificates.`,
 				from.INI = a.config
 			}
 			if from.INI != "" && !fileExists(from.INI) {
-				return fmt.Errorf("there is no %s here: name one with --config, or an agent.json with --mistify; `vagoth agent example` shows one", from.INI)
+				if cmd.Flags().Changed("config") || a.env.Getenv("VAGOTH_CONFIG") != "" {
+					return fmt.Errorf("there is no %s here: name one with --config, or an agent.json with --mistify; `vagoth agent example` shows one", from.INI)
+				}
+				from.INI = "" // all is as by default
 			}
-			o.Load = func() (*hostagent.Settings, error) { return hostagent.Read(from, a.menu.SubAgents) }
+			o.Load = func() (*hostagent.Settings, error) { return hostagent.Read(from, a.agentMenu()) }
 			if check {
 				s, err := o.Load()
 				if err == nil {
@@ -63,7 +69,7 @@ certificates.`,
 				for _, w := range s.Warnings {
 					a.say("vagoth: %s", w)
 				}
-				_, err = fmt.Fprintf(a.env.Out, "%s is valid\n", strings.TrimSpace(from.INI+" "+from.Mistify))
+				_, err = fmt.Fprintf(a.env.Out, "%s is valid\n", cmp.Or(strings.TrimSpace(from.INI+" "+from.Mistify), "what is said in no file"))
 				return err
 			}
 			o.Version, o.LogTo, o.Now, o.LockWait = version(), a.env.Err, a.env.Now, a.lockWait
@@ -113,35 +119,47 @@ comes, somebody who was given the guest before can change it.`,
 
 func agentExampleCmd(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "example [SUBAGENT]", Short: "print the sections of an agent, for vagoth.ini",
-		Long: `Print the section [agent] with every key, and what sends all actions to a
-sub-agent inside the process: sim if none is named.`,
+		Use: "example [SUBAGENT...]", Short: "print the sections of an agent, for vagoth.ini",
+		Long: `Print the section [agent] with every key, those of sub-agents inside the process,
+and what each of them does for which action: of libvirt and dir if none is named,
+which is what an agent without these sections has.`,
 		Example: `  vagoth agent example >agent.ini
-  vagoth agent -c agent.ini`,
-		Args: args(0, 1, "a sub-agent"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			name := "sim"
-			if len(args) == 1 {
-				name = args[0]
+  vagoth agent example sim`,
+		RunE: func(_ *cobra.Command, names []string) error {
+			for _, name := range names {
+				if err := a.checkSubAgent(name); err != nil {
+					return err
+				}
 			}
-			sub, err := a.openSubAgent(cmd.Context(), name, false)
-			if err != nil {
-				return err
+			if len(names) == 0 {
+				names = a.menu.Defaults.SubAgents
 			}
-			return errors.Join(hostagent.WriteExample(a.env.Out, name, sub), sub.Close())
+			return hostagent.WriteExample(a.env.Out, a.agentMenu(), names)
 		},
 	}
+}
+
+func (a *app) agentMenu() hostagent.Menu {
+	return hostagent.Menu{SubAgents: a.menu.SubAgents, Stages: a.menu.Stages, Default: a.menu.Defaults.SubAgents}
+}
+
+// checkSubAgent refuses a name that the menu has not.
+func (a *app) checkSubAgent(name string) error {
+	if _, ok := a.menu.SubAgents[name]; ok {
+		return nil
+	}
+	all := "there are " + strings.Join(slices.Sorted(maps.Keys(a.menu.SubAgents)), ", ")
+	if s := component.DidYouMean(name, maps.Keys(a.menu.SubAgents)); s != "" {
+		all = s
+	}
+	return usagef("there is no sub-agent %.64q (%s)", name, all)
 }
 
 // openSubAgent opens one of the menu, with its section of the file if it is to
 // be read.
 func (a *app) openSubAgent(ctx context.Context, name string, configured bool) (subagent.SubAgent, error) {
-	if _, ok := a.menu.SubAgents[name]; !ok {
-		all := "there are " + strings.Join(slices.Sorted(maps.Keys(a.menu.SubAgents)), ", ")
-		if s := component.DidYouMean(name, maps.Keys(a.menu.SubAgents)); s != "" {
-			all = s
-		}
-		return nil, usagef("there is no sub-agent %.64q (%s)", name, all)
+	if err := a.checkSubAgent(name); err != nil {
+		return nil, err
 	}
 	f, _ := config.Parse("vagoth.ini", nil)
 	if configured {
@@ -150,6 +168,7 @@ func (a *app) openSubAgent(ctx context.Context, name string, configured bool) (s
 			return nil, err
 		}
 	}
+	top := config.Section(f, "", manager.TopDefaults())
 	choice := config.Select(f, "subagent."+name, name, a.menu.SubAgents)
 	for _, s := range f.Sections() {
 		f.Claim(s.Name) // of the agent and the manager
@@ -157,7 +176,11 @@ func (a *app) openSubAgent(ctx context.Context, name string, configured bool) (s
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
-	return choice.Open(ctx, subagent.Deps{Name: name, Data: filepath.Join(f.Dir(), "vagoth-data", "subagents", name), Log: a.log(), Now: a.env.Now})
+	data := string(top.Data)
+	if !filepath.IsAbs(data) {
+		data = filepath.Join(f.Dir(), data)
+	}
+	return choice.Open(ctx, subagent.Deps{Name: name, Data: filepath.Join(data, "subagents", name), Log: a.log(), Now: a.env.Now})
 }
 
 func subagentCmd(a *app) *cobra.Command {
@@ -169,7 +192,7 @@ func subagentCmd(a *app) *cobra.Command {
 socket, for an agent that names it in [agent.service.NAME]. Its keys stand in
 [subagent.NAME] of the file that --config names; without --config it has its
 defaults. vagoth components lists the sub-agents.`,
-		Example: `  vagoth subagent sim --port 9999
+		Example: `  vagoth subagent libvirt --port 20001
   vagoth subagent sim --socket /run/vagoth/sim.sock -c vagoth.ini`,
 		Args: args(1, 1, "a sub-agent"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {

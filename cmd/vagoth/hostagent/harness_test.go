@@ -44,6 +44,11 @@ memory = 16GiB
 // with is small with keys in [agent].
 func with(keys string) string { return strings.Replace(small, "[agent]\n", "[agent]\n"+keys, 1) }
 
+func menu() hostagent.Menu {
+	m := standard.Menu()
+	return hostagent.Menu{SubAgents: m.SubAgents, Stages: m.Stages, Default: m.Defaults.SubAgents}
+}
+
 // running is an agent that runs in the process.
 type running struct {
 	t       *testing.T
@@ -109,7 +114,7 @@ func prepared(t *testing.T, dir, text string) (*running, hostagent.Options) {
 	} else {
 		write(t, r.source.INI, text)
 	}
-	load := func() (*hostagent.Settings, error) { return hostagent.Read(r.source, standard.Menu().SubAgents) }
+	load := func() (*hostagent.Settings, error) { return hostagent.Read(r.source, menu()) }
 	return r, hostagent.Options{Load: load, Version: "test", LogTo: r.log, Reload: r.reload, Abort: r.abort}
 }
 

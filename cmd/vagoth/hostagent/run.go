@@ -135,6 +135,10 @@ func prepare(s *Settings, o Options) (*daemon, error) {
 func (d *daemon) open(ctx context.Context) error {
 	s := d.settings
 	d.systemd().Status("opening the store in " + s.store())
+	// QEMU gets through to the disks below, as whichever user it runs.
+	if err := os.MkdirAll(s.Data, 0o711); err != nil {
+		return fmt.Errorf("cannot make the data directory: %w", err)
+	}
 	local := map[string]http.Handler{}
 	for _, in := range s.inside {
 		sub, err := in.open(ctx, subagent.Deps{
@@ -152,7 +156,7 @@ func (d *daemon) open(ctx context.Context) error {
 		Data: s.Data, Log: d.log, Now: d.o.Now, Version: d.o.Version,
 		Local: local, Auth: s.callers(d.tokens), Draining: d.draining,
 	}
-	if err := os.MkdirAll(filepath.Dir(s.store()), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(s.store()), 0o711); err != nil {
 		return fmt.Errorf("cannot make the directory of the store: %w", err)
 	}
 	a, err := openWithin(ctx, s.Agent, deps, d.o.LockWait)

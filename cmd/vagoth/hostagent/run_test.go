@@ -18,6 +18,7 @@ import (
 	"github.com/vagoth/vagoth/manager/config"
 	"github.com/vagoth/vagoth/manager/standard"
 	"github.com/vagoth/vagoth/virt"
+	"github.com/vagoth/vagoth/virt/agent"
 	"github.com/vagoth/vagoth/virt/mistify"
 )
 
@@ -91,7 +92,7 @@ func TestRefused(t *testing.T) {
 		{"section", small + "[agent.servce.x]\nport = 1\n", "[agent.servce.x] unknown section"},
 		{"no sub-agent", small + "[agent.service.dance]\n", "no sub-agent of that name"},
 		{"kind of sub-agent", small + "[agent.service.dance]\n[subagent.dance]\nuse = sin\n", `did you mean "sim"?`},
-		{"nothing to do", "[agent]\nlisten = 127.0.0.1:0\n", "the agent could do nothing"},
+		{"nothing known", "[agent.service.mine]\nport = 9\n", "agent.action.NAME"},
 		{"log", with("log_level = loud\n"), "log_level"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -266,4 +267,29 @@ func TestAbort(t *testing.T) {
 	}
 	r.err = nil
 	eventually(t, "what was left behind has ended too", func() bool { return strings.Contains(r.log.String(), "msg=stopped") })
+}
+
+// What a file leaves out of services and actions is filled in.
+func TestDefaultSubAgents(t *testing.T) {
+	t.Parallel()
+	stages := func(text string) map[string]agent.ActionConfig {
+		t.Helper()
+		path := filepath.Join(t.TempDir(), "vagoth.ini")
+		write(t, path, text)
+		s, err := hostagent.Read(hostagent.Source{INI: path}, menu())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Agent.Actions
+	}
+	for _, text := range []string{"", "[agent]\nkeep_jobs = 9\n[subagent.libvirt]\ntimeout = 3s\n"} {
+		create := stages(text)["create"].Stages
+		if len(create) != 2 || create[0].Service != "dir" || create[1].Service != "libvirt" {
+			t.Errorf("%q creates a guest with %+v", text, create)
+		}
+	}
+	named := stages("[agent.service.lab]\n[subagent.lab]\nuse = sim\n[agent.service.dir]\nport = 9\n")["create"].Stages
+	if len(named) != 2 || named[0].Service != "dir" || named[1].Service != "lab" || named[1].Method != "Sim.Create" {
+		t.Errorf("of sub-agents that are named a guest is created with %+v", named)
+	}
 }

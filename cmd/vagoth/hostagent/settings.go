@@ -51,8 +51,12 @@ func defaults() section {
 	}}
 }
 
-// SubAgents is a menu of what can be inside the process.
-type SubAgents map[string]component.Kind[subagent.Deps, subagent.SubAgent]
+// Menu is what can be inside the process.
+type Menu struct {
+	SubAgents map[string]component.Kind[subagent.Deps, subagent.SubAgent]
+	Stages    map[string][]subagent.Stage // what each of them does
+	Default   []string                    // those of an agent that names none
+}
 
 // Settings is a valid configuration, with nothing open yet.
 type Settings struct {
@@ -62,6 +66,7 @@ type Settings struct {
 	Warnings []string // of an agent.json
 
 	inside []inside
+	menu   Menu
 	text   map[[2]string]string // what can be changed, as it stands, by section and key
 }
 
@@ -81,8 +86,10 @@ type Source struct {
 }
 
 // Read reads the files. The sections of services and actions are the INI's, or
-// what the agent.json says instead.
-func Read(src Source, menu SubAgents) (*Settings, error) {
+// what the agent.json says instead. Where there are no actions they are those that
+// the services are good for, and where there are no services either those are the
+// default ones, inside the process.
+func Read(src Source, menu Menu) (*Settings, error) {
 	f, _ := config.Parse("vagoth.ini", nil)
 	var err error
 	if src.INI != "" {
@@ -90,8 +97,8 @@ func Read(src Source, menu SubAgents) (*Settings, error) {
 			return nil, err
 		}
 	}
-	s := &Settings{text: map[[2]string]string{}}
-	s.readINI(f, menu)
+	s := &Settings{menu: menu, text: map[[2]string]string{}}
+	s.readINI(f, src.Mistify == "")
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
@@ -109,13 +116,12 @@ func Read(src Source, menu SubAgents) (*Settings, error) {
 	if err := s.Agent.Validate(); err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Name(), err)
 	}
-	if src.INI != "" && src.Mistify == "" && len(s.Agent.Actions) == 0 {
-		return nil, fmt.Errorf("%s has no section [agent.action.NAME], so that the agent could do nothing: `vagoth agent example` shows some", src.INI)
-	}
 	return s, nil
 }
 
-func (s *Settings) readINI(f *config.File, menu SubAgents) {
+// readINI reads an ini file. What it leaves out of services and actions is filled
+// in if it is the only file.
+func (s *Settings) readINI(f *config.File, alone bool) {
 	top := config.Section(f, "", struct {
 		Data component.Path `ini:"data" help:"directory of stores and socket; relative to this file"`
 		// The manager's.
@@ -133,10 +139,19 @@ func (s *Settings) readINI(f *config.File, menu SubAgents) {
 	if own.ClientCA != "" && own.TLSCert == "" {
 		f.Report(component.Problem{File: f.Name(), Section: "agent", Key: "client_ca", Reason: "certificates of clients need TLS", Suggestion: "name tls_cert and tls_key"})
 	}
-	for _, name := range slices.Sorted(maps.Keys(own.Services)) {
-		if c := own.Services[name]; c.Port == 0 && c.Socket == "" {
-			s.readInside(f, name, menu)
+	if alone && len(s.Agent.Actions)+len(s.Agent.Services) == 0 {
+		s.Agent.Services = map[string]agent.ServiceConfig{}
+		for _, name := range s.menu.Default {
+			s.Agent.Services[name] = agent.ServiceConfig{}
 		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Agent.Services)) {
+		if c := s.Agent.Services[name]; c.Port == 0 && c.Socket == "" {
+			s.readInside(f, name)
+		}
+	}
+	if alone && len(s.Agent.Actions) == 0 {
+		s.combine(f)
 	}
 	for _, section := range f.Sections() {
 		name := section.Name
@@ -158,8 +173,8 @@ func ours(section string) bool {
 
 // readInside takes [subagent.NAME] for a service that has no address: the kind
 // that `use` names, or the one that is called as the service is.
-func (s *Settings) readInside(f *config.File, name string, menu SubAgents) {
-	kind := name
+func (s *Settings) readInside(f *config.File, name string) {
+	kind, menu := name, s.menu.SubAgents
 	at := "subagent." + name
 	if _, ok := menu[name]; !ok {
 		kind = ""
@@ -172,6 +187,39 @@ func (s *Settings) readInside(f *config.File, name string, menu SubAgents) {
 	}
 	choice := config.Select(f, at, kind, menu)
 	s.inside = append(s.inside, inside{service: name, kind: choice.Kind, open: choice.Open})
+}
+
+// combine makes the actions of those that the services are good for: by their
+// kind inside the process, by their name outside.
+func (s *Settings) combine(f *config.File) {
+	var services []subagent.Service
+	for _, name := range slices.Sorted(maps.Keys(s.Agent.Services)) {
+		kind := name
+		if i := slices.IndexFunc(s.inside, func(in inside) bool { return in.service == name }); i >= 0 {
+			kind = s.inside[i].kind
+		}
+		stages, known := s.menu.Stages[kind]
+		if !known {
+			f.Report(component.Problem{File: f.Name(), Section: "agent.service." + name, Reason: "nothing is known of what it does, and there is no section [agent.action.NAME]",
+				Suggestion: "say in such sections what is called for which action; `vagoth agent example` shows some"})
+			continue
+		}
+		services = append(services, subagent.Service{Name: name, Stages: stages})
+	}
+	s.Agent.Actions = actions(subagent.Combine(services...))
+}
+
+// actions are pipelines as the agent's config has them.
+func actions(pipelines []subagent.Pipeline) map[string]agent.ActionConfig {
+	all := map[string]agent.ActionConfig{}
+	for _, p := range pipelines {
+		var a agent.ActionConfig
+		for _, c := range p.Calls {
+			a.Stages = append(a.Stages, agent.Stage{Service: c.Service, Method: c.Method, Idempotent: c.Idempotent})
+		}
+		all[p.Action] = a
+	}
+	return all
 }
 
 // readMistify takes services, actions and dbpath of an agent.json.

@@ -17,6 +17,7 @@ import (
 	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/mistify"
 	host "github.com/vagoth/vagoth/virt/sim"
+	"github.com/vagoth/vagoth/virt/subagent"
 	"github.com/vagoth/vagoth/virt/subagent/sim"
 )
 
@@ -404,7 +405,7 @@ func TestStagesAreOfAllActions(t *testing.T) {
 		t.Errorf("the sub-agent does %v, the actions are %v", got, want)
 	}
 	var text strings.Builder
-	if err := sim.WriteConfig(&text, "host"); err != nil {
+	if err := subagent.WriteConfig(&text, subagent.Combine(subagent.Service{Name: "host", Stages: sim.Stages()})); err != nil {
 		t.Fatal(err)
 	}
 	for _, line := range []string{"[agent.action.define]\nstages = host Sim.Define idempotent\n", "[agent.action.restart]\nstages = host Sim.Restart\n"} {

@@ -3,8 +3,6 @@ package sim_test
 import (
 	"context"
 	"fmt"
-	"os"
-	"strings"
 
 	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/mistify"
@@ -32,15 +30,8 @@ func Example() {
 	// Output: running vda
 }
 
-func ExampleWriteConfig() {
-	var text strings.Builder
-	if err := sim.WriteConfig(&text, "host"); err != nil {
-		fmt.Println(err)
-	}
-	_, _ = os.Stdout.WriteString(strings.Join(strings.SplitAfter(text.String(), "\n")[:4], ""))
-	// Output:
-	// [agent.action.create]
-	// stages = host Sim.Create idempotent
-	// [agent.action.define]
-	// stages = host Sim.Define idempotent
+func ExampleStages() {
+	s := sim.Stages()[0]
+	fmt.Println(s.Action, s.Method, s.Idempotent)
+	// Output: create Sim.Create true
 }

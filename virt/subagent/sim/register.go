@@ -2,11 +2,11 @@ package sim
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"strings"
 
 	"github.com/vagoth/vagoth/virt/mistify"
+	"github.com/vagoth/vagoth/virt/subagent"
 )
 
 // Service is the first word of the methods' names.
@@ -97,34 +97,11 @@ func (a *Agent) Register(s *mistify.Server) {
 	}
 }
 
-// Stage is what an agent's config says of one action.
-type Stage struct {
-	Action     string
-	Method     string
-	Idempotent bool
-}
-
-// Stages are what an agent's config needs for all that the sub-agent does: one
-// stage for each action.
-func Stages() []Stage {
-	var list []Stage
+// Stages are what the sub-agent does for which action: for all of them.
+func Stages() []subagent.Stage {
+	var list []subagent.Stage
 	for _, m := range (&Agent{}).methods() {
-		list = append(list, Stage{Action: m.action, Method: Service + "." + m.name, Idempotent: m.again})
+		list = append(list, subagent.Stage{Action: m.action, Method: Service + "." + m.name, Idempotent: m.again})
 	}
 	return list
-}
-
-// WriteConfig writes the sections of an agent's ini file that send every action
-// to the service of that name.
-func WriteConfig(w io.Writer, service string) error {
-	var b strings.Builder
-	for _, s := range Stages() {
-		more := ""
-		if s.Idempotent {
-			more = " idempotent"
-		}
-		fmt.Fprintf(&b, "[agent.action.%s]\nstages = %s %s%s\n", s.Action, service, s.Method, more)
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
 }

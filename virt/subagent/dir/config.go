@@ -1,0 +1,55 @@
+package dir
+
+import (
+	"cmp"
+	"time"
+
+	"github.com/vagoth/vagoth/manager/component"
+	"github.com/vagoth/vagoth/virt/subagent"
+	"github.com/vagoth/vagoth/virt/subagent/fetch"
+)
+
+// Config is a section [subagent.NAME] with use = dir.
+type Config struct {
+	Dir        component.Path `ini:"dir" help:"directory of images, disks and snapshots; empty is one in the data directory. Every folder above it must let QEMU's user through"`
+	QemuImg    string         `ini:"qemu_img" help:"the program qemu-img"`
+	RunTimeout time.Duration  `ini:"run_timeout" help:"of one run of it" min:"1s" max:"7d"`
+	MaxSize    component.Size `ini:"max_size" help:"of a disk or image" min:"1MiB"`
+	Overcommit float64        `ini:"overcommit" help:"how many times the free space new disks may have; 0 is any number" min:"0"`
+	fetch.Config
+}
+
+// Defaults is the Config of an empty section.
+func Defaults() Config {
+	return Config{QemuImg: "qemu-img", RunTimeout: time.Hour, MaxSize: 16 << 40, Config: fetch.Defaults()}
+}
+
+// Options are those of Open.
+func (c Config) Options(deps subagent.Deps) Options {
+	return Options{
+		Dir: cmp.Or(string(c.Dir), deps.Data), QemuImg: c.QemuImg, RunTimeout: c.RunTimeout, MaxSize: uint64(c.MaxSize) >> 20,
+		Overcommit: c.Overcommit, Fetch: c.Config.Options(deps.Log), Log: deps.Log,
+	}
+}
+
+// Stages are what the store does for which action.
+func Stages() []subagent.Stage {
+	return []subagent.Stage{
+		{Action: "create", Method: Service + ".CreateGuestDisks", Idempotent: true, Turn: subagent.Early},
+		// It says where the disks are, or are to be.
+		{Action: "define", Method: Service + ".VerifyDisks", Idempotent: true, Turn: subagent.Early},
+		{Action: "provision", Method: Service + ".CreateGuestDisks", Idempotent: true, Turn: subagent.Early},
+		{Action: "deprovision", Method: Service + ".DeleteGuestDisks", Idempotent: true, Turn: subagent.Late},
+		{Action: "delete", Method: Service + ".DeleteGuestDisks", Idempotent: true, Turn: subagent.Late},
+		{Action: "listImages", Method: Service + ".ListImages", Idempotent: true},
+		{Action: "getImage", Method: Service + ".GetImage", Idempotent: true},
+		{Action: "fetchImage", Method: Service + ".FetchImage", Idempotent: true},
+		{Action: "deleteImage", Method: Service + ".DeleteImage"},
+		{Action: "listSnapshots", Method: Service + ".ListSnapshots", Idempotent: true},
+		{Action: "getSnapshot", Method: Service + ".GetSnapshot", Idempotent: true},
+		{Action: "createSnapshot", Method: Service + ".CreateSnapshot"},
+		{Action: "deleteSnapshot", Method: Service + ".DeleteSnapshot"},
+		{Action: "rollbackSnapshot", Method: Service + ".RollbackSnapshot", Idempotent: true},
+		{Action: "downloadSnapshot", Method: Service + ".DownloadSnapshot", Idempotent: true},
+	}
+}
