@@ -12,6 +12,7 @@ import (
 	"github.com/vagoth/vagoth/virt/subagent/dir"
 	libvirtagent "github.com/vagoth/vagoth/virt/subagent/libvirt"
 	simagent "github.com/vagoth/vagoth/virt/subagent/sim"
+	"github.com/vagoth/vagoth/virt/subagent/store"
 )
 
 // subAgents are those that can be inside an agent's process, or one of their own.
@@ -27,7 +28,7 @@ func subAgents() map[string]component.Kind[subagent.Deps, subagent.SubAgent] {
 // stages are what each of them does for which action.
 func stages() map[string][]subagent.Stage {
 	return map[string][]subagent.Stage{
-		"dir":     dir.Stages(),
+		"dir":     store.Stages(),
 		"libvirt": libvirtagent.Stages(),
 		"sim":     simagent.Stages(),
 	}

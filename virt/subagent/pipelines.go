@@ -15,6 +15,7 @@ type Stage struct {
 	Action     string // one of mistify.Actions
 	Method     string // SERVICE.METHOD
 	Idempotent bool   // it may be done again when nobody knows whether it was done
+	Undo       string // the method that takes it back; "" for none
 	Turn       Turn
 }
 
@@ -84,6 +85,9 @@ func WriteConfig(w io.Writer, pipelines []Pipeline) error {
 			fmt.Fprintf(&b, "%s %s", c.Service, c.Method)
 			if c.Idempotent {
 				b.WriteString(" idempotent")
+			}
+			if c.Undo != "" {
+				b.WriteString(" undo " + c.Undo)
 			}
 		}
 		b.WriteByte('\n')

@@ -9,14 +9,14 @@ import (
 
 func TestDisksComeBeforeAndGoAfter(t *testing.T) {
 	disks := subagent.Service{Name: "disks", Stages: []subagent.Stage{
-		{Action: "delete", Method: "D.Delete", Turn: subagent.Late}, {Action: "create", Method: "D.Create", Idempotent: true, Turn: subagent.Early},
+		{Action: "delete", Method: "D.Delete", Turn: subagent.Late}, {Action: "create", Method: "D.Create", Idempotent: true, Undo: "D.Undo", Turn: subagent.Early},
 		{Action: "downloadSnapshot", Method: "D.Download"},
 	}}
 	domains := subagent.Service{Name: "domains", Stages: []subagent.Stage{
 		{Action: "create", Method: "V.Create"}, {Action: "delete", Method: "V.Delete", Idempotent: true}, {Action: "downloadSnapshot", Method: "V.Download"},
 	}}
 	const want = `[agent.action.create]
-stages = disks D.Create idempotent, domains V.Create
+stages = disks D.Create idempotent undo D.Undo, domains V.Create
 [agent.action.delete]
 stages = domains V.Delete idempotent, disks D.Delete
 `

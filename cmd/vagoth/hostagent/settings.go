@@ -215,7 +215,7 @@ func actions(pipelines []subagent.Pipeline) map[string]agent.ActionConfig {
 	for _, p := range pipelines {
 		var a agent.ActionConfig
 		for _, c := range p.Calls {
-			a.Stages = append(a.Stages, agent.Stage{Service: c.Service, Method: c.Method, Idempotent: c.Idempotent})
+			a.Stages = append(a.Stages, agent.Stage{Service: c.Service, Method: c.Method, Idempotent: c.Idempotent, Undo: c.Undo})
 		}
 		all[p.Action] = a
 	}

@@ -31,25 +31,3 @@ func (c Config) Options(deps subagent.Deps) Options {
 		Overcommit: c.Overcommit, Fetch: c.Config.Options(deps.Log), Log: deps.Log,
 	}
 }
-
-// Stages are what the store does for which action.
-func Stages() []subagent.Stage {
-	return []subagent.Stage{
-		{Action: "create", Method: Service + ".CreateGuestDisks", Idempotent: true, Turn: subagent.Early},
-		// It says where the disks are, or are to be.
-		{Action: "define", Method: Service + ".VerifyDisks", Idempotent: true, Turn: subagent.Early},
-		{Action: "provision", Method: Service + ".CreateGuestDisks", Idempotent: true, Turn: subagent.Early},
-		{Action: "deprovision", Method: Service + ".DeleteGuestDisks", Idempotent: true, Turn: subagent.Late},
-		{Action: "delete", Method: Service + ".DeleteGuestDisks", Idempotent: true, Turn: subagent.Late},
-		{Action: "listImages", Method: Service + ".ListImages", Idempotent: true},
-		{Action: "getImage", Method: Service + ".GetImage", Idempotent: true},
-		{Action: "fetchImage", Method: Service + ".FetchImage", Idempotent: true},
-		{Action: "deleteImage", Method: Service + ".DeleteImage"},
-		{Action: "listSnapshots", Method: Service + ".ListSnapshots", Idempotent: true},
-		{Action: "getSnapshot", Method: Service + ".GetSnapshot", Idempotent: true},
-		{Action: "createSnapshot", Method: Service + ".CreateSnapshot"},
-		{Action: "deleteSnapshot", Method: Service + ".DeleteSnapshot"},
-		{Action: "rollbackSnapshot", Method: Service + ".RollbackSnapshot", Idempotent: true},
-		{Action: "downloadSnapshot", Method: Service + ".DownloadSnapshot", Idempotent: true},
-	}
-}
