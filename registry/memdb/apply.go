@@ -2,43 +2,60 @@ package memdb
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 
 	gomemdb "github.com/hashicorp/go-memdb"
 )
 
-// successor is what follows a state: a transaction of the tables, which nobody
-// sees until it is committed, and what finds nodes in it.
+// successor is what follows a state. Nobody sees it until it is published.
 type successor struct {
-	txn  *gomemdb.Txn
-	find finder
+	txn    *gomemdb.Txn // of the tables; nil if nothing changed there
+	find   finder
+	late   []entry // what find lacks
+	recent *recent // of late
+	nodes  int
 }
 
 // prepared writes a layer over base. There is one successor at a time.
 func prepared(db *gomemdb.MemDB, base *state, l *layer) successor {
-	txn := db.Txn(true)
+	next := successor{find: base.find, late: base.late, recent: base.recent, nodes: base.nodes}
+	if f := base.settled.Load(); f != nil { // somebody has listed what there is
+		next.find, next.late, next.recent = *f, nil, nil
+	}
+	if next.recent == nil || next.recent.end != len(next.late) { // a batch that failed wrote into it
+		next.recent = newRecent(smallRecent, next.late, next.find.refs.hash)
+	}
+	from := len(next.late)
+	for _, e := range l.nodes {
+		switch {
+		case e.before == nil && e.after == nil:
+			continue // created and deleted
+		case e.before == nil:
+			next.nodes++
+		case e.after == nil:
+			next.nodes--
+		}
+		next.late = append(next.late, e)
+	}
+	switch {
+	case len(next.late) >= mostRecent(next.nodes):
+		next.find, next.late, next.recent = folded(next.find, next.late), nil, nil
+	case next.recent.crowded():
+		next.recent = newRecent(4*len(next.recent.heads), next.late, next.find.refs.hash)
+	default:
+		next.recent.add(from+1, next.late[from:], next.find.refs.hash)
+	}
+	if len(l.edges) > 0 || len(l.blobs) > 0 {
+		next.txn = db.Txn(true)
+		writeRows(next.txn, base, l)
+	}
+	return next
+}
+
+// writeRows writes the layer's edge revisions and blobs.
+func writeRows(txn *gomemdb.Txn, base *state, l *layer) {
 	must := func(err error) {
 		if err != nil {
 			panic(fmt.Sprintf("memdb: %v", err)) // a misspelt table: the indexers cannot fail
-		}
-	}
-	x := newEdits(base.find, mostLate)
-	// A reference can go from one node to another. Whoever gives one up leaves
-	// first, or it would take the entry of the one that comes.
-	ids := slices.Sorted(maps.Keys(l.nodes))
-	for _, id := range ids {
-		x.release(l.nodes[id])
-	}
-	for _, id := range ids {
-		e := l.nodes[id]
-		x.claim(e)
-		x.list(e)
-		switch {
-		case e.after != nil:
-			must(txn.Insert(nodesTable, e.after))
-		case e.before != nil:
-			must(txn.Delete(nodesTable, e.before))
 		}
 	}
 	for parent, rev := range l.edges {
@@ -56,7 +73,26 @@ func prepared(db *gomemdb.MemDB, base *state, l *layer) successor {
 			must(txn.Delete(blobsTable, &blobRow{key: key}))
 		}
 	}
-	return successor{txn: txn, find: x.done()}
+}
+
+// drop gives the successor up.
+func (x successor) drop() {
+	if x.txn != nil {
+		x.txn.Abort()
+	}
+}
+
+// state is the successor of base as a state, which has yet to be published.
+func (x successor) state(db *gomemdb.MemDB, base *state, rev, index uint64) *state {
+	s := &state{
+		txn: base.txn, find: x.find, late: x.late, recent: x.recent, nodes: x.nodes,
+		rev: rev, index: index, next: make(chan struct{}),
+	}
+	if x.txn != nil {
+		x.txn.Commit()
+		s.txn = db.Txn(false)
+	}
+	return s
 }
 
 // edits changes a finder for one batch. release and claim may run beside list.
@@ -68,7 +104,7 @@ type edits struct {
 }
 
 func newEdits(find finder, most int) *edits {
-	find.keys, find.names = find.keys.next(most), find.names.next(most)
+	find.keys, find.names = find.keys.next(8*most), find.names.next(8*most) // few ask for these
 	return &edits{edit: new(edit), most: most, find: find}
 }
 
@@ -97,7 +133,7 @@ func (x *edits) claim(e entry) {
 	if e.after == nil {
 		return
 	}
-	refs(e.after, func(r string) { x.find.refs.set(x.edit, ref{r, e.after}) })
+	refs(e.after, func(r string) { x.find.refs.set(x.edit, r, ref{e.after}) })
 	for i := range e.after.NumKeys() {
 		if k := e.after.KeyAt(i); e.before == nil || !e.before.HasKey(k) {
 			x.find.keys.set(owned{k, e.after.ID()}, true)
@@ -134,7 +170,7 @@ func (x *edits) posting(a attr) *posting {
 		p.follow(&was.sorted, x.most)
 		p.broad = was.broad
 	}
-	x.find.lists.set(x.edit, p)
+	x.find.lists.set(x.edit, a, p)
 	x.changed = append(x.changed, p)
 	return p
 }

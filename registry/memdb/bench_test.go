@@ -271,17 +271,17 @@ func BenchmarkOpen(b *testing.B) {
 			full, _ := fill(b, n)
 			db := openBench(b, dir)
 			d := db.log.(*disk)
-			s := *full.state.Load()
+			s := full.state.Load()
 			s.index = db.state.Load().index
 			begin := time.Now()
-			if err := d.snapshot(b.Context(), &s, db.store); err != nil {
+			if err := d.snapshot(b.Context(), s, db.store); err != nil {
 				b.Fatal(err)
 			}
 			b.ReportMetric(time.Since(begin).Seconds(), "snapshot-s")
 			if err := db.Close(); err != nil {
 				b.Fatal(err)
 			}
-			full, s = nil, state{}
+			full, s = nil, nil
 			runtime.GC()
 			b.ResetTimer()
 			for range b.N {

@@ -34,7 +34,8 @@ func Check(ctx context.Context, dir string, wait time.Duration) (registry.Audite
 func (s *state) audit() (problems []string) {
 	found := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 	entries, named, keys, names := 0, 0, 0, 0
-	each(s, nodesTable, func(n *registry.Node) {
+	find := s.whole()
+	find.listing(attr{kind: attrAll}).walk("", func(n *registry.Node) bool {
 		attrs(n, func(a attr) {
 			entries++
 			if s.posting(a).get(n.ID()) != n {
@@ -49,13 +50,13 @@ func (s *state) audit() (problems []string) {
 		})
 		for i := range n.NumKeys() {
 			keys++
-			if o, _ := s.find.keys.get(n.KeyAt(i)); o.id != n.ID() {
+			if o, _ := find.keys.get(n.KeyAt(i)); o.id != n.ID() {
 				found("key %q is not listed as node %s's", n.KeyAt(i), n.ID())
 			}
 		}
 		if n.Name() != n.ID() {
 			names++
-			if o, _ := s.find.names.get(n.Name()); o.id != n.ID() {
+			if o, _ := find.names.get(n.Name()); o.id != n.ID() {
 				found("name %q is not listed as node %s's", n.Name(), n.ID())
 			}
 		}
@@ -64,21 +65,22 @@ func (s *state) audit() (problems []string) {
 				found("the blob %s of node %s is not the one that the node describes", b.Key, n.ID())
 			}
 		}
+		return true
 	})
 	listed := 0
-	s.find.lists.walk(func(p *posting) { listed += s.posting(p.attr).count() })
+	find.lists.walk(func(p *posting) { listed += s.posting(p.attr).count() })
 	for _, c := range []struct {
 		what       string
 		hold, have int
 	}{
-		{"lists", listed, entries}, {"references", s.find.refs.n, named},
-		{"ordered keys", s.find.keys.whole().count(), keys}, {"ordered names", s.find.names.whole().count(), names},
+		{"lists", listed, entries}, {"references", find.refs.n, named},
+		{"ordered keys", find.keys.whole().count(), keys}, {"ordered names", find.names.whole().count(), names},
 	} {
 		if c.hold != c.have {
 			found("the %s hold %d entries, the nodes have %d", c.what, c.hold, c.have)
 		}
 	}
-	s.find.lists.walk(func(p *posting) {
+	find.lists.walk(func(p *posting) {
 		if has := s.posting(p.attr).count(); has != p.n {
 			found("the list %q holds %d nodes and says %d", p.attr, has, p.n)
 		}

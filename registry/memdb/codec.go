@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math"
 	"strings"
 	"time"
@@ -113,8 +114,9 @@ var errRecord = errors.New("not a record of this format: was it written by a new
 // decoder reads a record. The strings it returns are parts of the record's. The
 // first failure sticks; what is read after it is empty.
 type decoder struct {
-	s   string
-	bad bool
+	s     string
+	bad   bool
+	words *words // nil if it reads little
 }
 
 func (d *decoder) uint() uint64 {
@@ -190,23 +192,44 @@ func storable(t time.Time) time.Time {
 	return time.Unix(min(max(t.Unix(), minTime), maxTime), int64(t.Nanosecond())).UTC()
 }
 
-// shared returns s as a string that equal values share.
-func shared(s string) string {
-	if s == "" {
+// shared reads a string that equal values share.
+func (d *decoder) shared() string {
+	s := d.string()
+	switch {
+	case s == "":
 		return ""
+	case d.words == nil:
+		return unique.Make(s).Value()
 	}
-	return unique.Make(s).Value()
+	return d.words.shared(s)
+}
+
+// words remembers shared strings, so that one that comes again and again is found
+// for less. It is used by one goroutine at a time.
+type words struct {
+	seed  maphash.Seed
+	known [1 << 10]string
+}
+
+func newWords() *words { return &words{seed: maphash.MakeSeed()} }
+
+func (w *words) shared(s string) string {
+	at := &w.known[maphash.String(w.seed, s)%uint64(len(w.known))]
+	if *at != s {
+		*at = unique.Make(s).Value()
+	}
+	return *at
 }
 
 // node reads what appendNode wrote.
 func (d *decoder) node() *registry.Node {
-	p := registry.Parts{ID: d.string(), Name: d.string(), Type: shared(d.string()), Tenant: shared(d.string()), Parent: shared(d.string()), State: shared(d.string())}
+	p := registry.Parts{ID: d.string(), Name: d.string(), Type: d.shared(), Tenant: d.shared(), Parent: d.shared(), State: d.shared()}
 	p.Definition = registry.TrustedDocument(d.string())
 	p.Metadata = registry.TrustedDocument(d.string())
 	if n := d.count(registry.MaxTags); n > 0 {
 		p.Tags = make([]registry.Tag, n)
 		for i := range p.Tags {
-			p.Tags[i] = registry.Tag{Key: shared(d.string()), Value: shared(d.string())}
+			p.Tags[i] = registry.Tag{Key: d.shared(), Value: d.shared()}
 			d.bad = d.bad || i > 0 && p.Tags[i].Key <= p.Tags[i-1].Key
 		}
 	}
@@ -223,7 +246,7 @@ func (d *decoder) node() *registry.Node {
 	case 0:
 	case 1:
 		t := &p.Stamp.Changed
-		t.Transaction, t.Source, t.Reason, t.Job = d.string(), shared(d.string()), d.string(), d.string()
+		t.Transaction, t.Source, t.Reason, t.Job = d.string(), d.shared(), d.string(), d.string()
 		attempt := d.int()
 		d.bad = d.bad || attempt < math.MinInt32 || attempt > math.MaxInt32
 		t.Attempt = int(attempt)
@@ -290,7 +313,7 @@ func (d *decoder) operation() operation {
 	switch o.op {
 	case opPut:
 		// A copy, so that the node does not pin what else the commit wrote.
-		part := &decoder{s: strings.Clone(d.string())}
+		part := &decoder{s: strings.Clone(d.string()), words: d.words}
 		o.node = part.node()
 		o.id = o.node.ID()
 		d.bad = d.bad || part.end() != nil

@@ -77,7 +77,7 @@ func (d *disk) close(s *state, store string) error {
 // Restore implements journal.Loader.
 func (l *loader) Restore(index uint64, records iter.Seq2[[]byte, error]) error {
 	l.index = index
-	defer func() { _ = l.fill.settle() }() // after an error a chunk can be under way
+	defer l.fill.settle() // after an error a chunk can be under way
 	for rec, err := range records {
 		if err != nil {
 			return err

@@ -11,17 +11,21 @@
 //
 // # Index
 //
-// Nodes stand in hashicorp/go-memdb by ID. What else finds them belongs to each
-// state and is immutable like it: a hash trie of all references, as IDs, names
-// and unique keys share one namespace, and for type, state, tenant, parent, tag
-// and tag with value a posting each, which is a B-tree of the nodes that have it,
-// ordered by ID.
+// What finds nodes belongs to each state and is immutable like it: a hash trie of
+// all references, as IDs, names and unique keys share one namespace, and for type,
+// state, tenant, parent, tag and tag with value a posting each, which is a B-tree
+// of the nodes that have it, ordered by ID. Edge revisions and blobs stand in
+// hashicorp/go-memdb.
 //
-// Writing these trees is most of what a create costs, so as little as possible is
-// written. A batch changes what it has made itself in place. A tree lacks the
-// latest changes, at most a thousand of them and of a small one a few, until
-// somebody asks for it or there are enough that a page takes several at once. And
-// what most nodes have is not kept in a tree at all: who lists it walks all nodes
+// Writing these trees was most of what a create cost, so a batch does not write
+// them. It puts what it changed into a hash table of the recent changes, which the
+// states share: each looks into it first, and passes over what came after it. When
+// there are a sixteenth as many of these changes as nodes, and at most 2,048, the
+// trees take them all at once, so that what has to be copied is copied once for
+// several; so they do when somebody lists nodes or keys, who waits for it, at most
+// some milliseconds.
+//
+// What most nodes have is not kept in a tree at all: who lists it walks all nodes
 // and skips the others.
 //
 // # Snapshots
@@ -33,12 +37,13 @@
 //
 // # Why
 //
-// A go-memdb index costs about 400 bytes for each entry, and a node has a dozen
-// entries. In a posting an entry costs about 12 bytes, a listing walks arrays
-// instead of a radix tree, comes out ordered by ID, and its length is known, so
-// that a query starts from its most selective condition. go-memdb does not
-// enforce uniqueness; as Updates run one at a time, a look at the references
-// does.
+// A go-memdb index costs about 400 bytes for each entry, a node has a dozen
+// entries, and each insertion copies a path of a radix tree for each of them. In a
+// posting an entry costs about 12 bytes, a listing walks arrays instead of a radix
+// tree, comes out ordered by ID, and its length is known, so that a query starts
+// from its most selective condition. A reference is found in a third of the time.
+// go-memdb does not enforce uniqueness; as Updates run one at a time, a look at
+// the references does.
 //
 // The caller that finds nobody else syncing syncs for all that wait, so that a
 // lone caller pays for no switch. Only while a large batch is synced, the state

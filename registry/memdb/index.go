@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math/bits"
+	"sync"
+	"sync/atomic"
 
 	gomemdb "github.com/hashicorp/go-memdb"
 
@@ -12,12 +14,11 @@ import (
 
 // The tables. Every index is unique, and its keys are the bare strings.
 const (
-	nodesTable = "nodes" // *registry.Node
 	edgesTable = "edges" // *edgeRow
 	blobsTable = "blobs" // *blobRow
 )
 
-// finder is what finds nodes otherwise than by ID. It belongs to a state.
+// finder is what finds nodes. It belongs to a state.
 type finder struct {
 	refs  trie[string, ref]    // by ID, name or key
 	lists trie[attr, *posting] // by what they have in common; none is empty
@@ -45,13 +46,10 @@ func newFinder() finder {
 	}
 }
 
-// ref is one of the references of a node: its ID, its name or a key.
-type ref struct {
-	ref  string
-	node *registry.Node
-}
+// ref is a node, found by what names it: its ID, its name or a key.
+type ref struct{ node *registry.Node }
 
-func (r ref) key() string { return r.ref }
+func (r ref) is(ref string) bool { return holds(r.node, ref) }
 
 // owned is a key or a name, and the ID of the node that it belongs to.
 type owned struct{ ref, id string }
@@ -161,7 +159,6 @@ func newTables() (*gomemdb.MemDB, error) {
 		}}
 	}
 	db, err := gomemdb.NewMemDB(&gomemdb.DBSchema{Tables: map[string]*gomemdb.TableSchema{
-		nodesTable: table(nodesTable, func(o any) string { return o.(*registry.Node).ID() }),
 		edgesTable: table(edgesTable, func(o any) string { return o.(*edgeRow).parent }),
 		blobsTable: table(blobsTable, func(o any) string { return o.(*blobRow).key }),
 	}})
@@ -175,15 +172,37 @@ func newTables() (*gomemdb.MemDB, error) {
 // transaction is shared by all readers, which go-memdb allows for one that was
 // not opened for writing: it only ever looks at immutable trees.
 type state struct {
-	txn   *gomemdb.Txn
-	find  finder
+	txn   *gomemdb.Txn // edges and blobs
+	nodes int          // how many there are
 	rev   uint64
 	index uint64        // of its last record in the journal
 	next  chan struct{} // closed when a later state has been published
+
+	find    finder  // which lacks what the latest batches changed,
+	late    []entry // which is this, in their order: a part of an array that is only ever appended to
+	recent  *recent // where that is found; nil if there is nothing
+	settle  sync.Once
+	settled atomic.Pointer[finder] // the finder with late, once somebody has asked
 }
 
+// newState makes a state of a finder that lacks nothing.
 func newState(db *gomemdb.MemDB, find finder, rev, index uint64) *state {
-	return &state{txn: db.Txn(false), find: find, rev: rev, index: index, next: make(chan struct{})}
+	return &state{
+		txn: db.Txn(false), find: find, nodes: find.listing(attr{kind: attrAll}).len(),
+		rev: rev, index: index, next: make(chan struct{}),
+	}
+}
+
+// whole is the finder with all changes. Who asks for it first makes it.
+func (s *state) whole() *finder {
+	if len(s.late) == 0 {
+		return &s.find
+	}
+	s.settle.Do(func() {
+		f := folded(s.find, s.late)
+		s.settled.Store(&f)
+	})
+	return s.settled.Load()
 }
 
 // first looks up one row. Its error could only be a misspelt table.
@@ -199,14 +218,32 @@ func first[T any](txn *gomemdb.Txn, table, key string) (row T, ok bool) {
 }
 
 func (s *state) node(id string) *registry.Node {
-	n, _ := first[*registry.Node](s.txn, nodesTable, id)
-	return n
+	if n := s.owner(id); n != nil && n.ID() == id {
+		return n
+	}
+	return nil
 }
 
 // owner is the node that ref names as its ID, its name or a key.
 func (s *state) owner(ref string) *registry.Node {
-	r, _ := s.find.refs.get(ref)
+	hash := s.find.refs.hash(ref)
+	if len(s.late) > 0 {
+		if n, ok := s.recent.owner(hash, ref, len(s.late)); ok {
+			return n
+		}
+	}
+	r, _ := s.find.refs.find(hash, ref)
 	return r.node
+}
+
+// family calls yield with the ID of each node that late changes and that stood on
+// parent before or after it, with some twice. The children that find has, of which
+// these are taken, are returned.
+func (s *state) family(parent string, yield func(id string)) listing {
+	if len(s.late) > 0 {
+		s.recent.kids(s.find.refs.hash(parent), parent, len(s.late), yield)
+	}
+	return s.find.listing(attr{kind: attrParent, a: parent})
 }
 
 func (s *state) edge(parent string) uint64 {

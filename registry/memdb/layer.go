@@ -94,8 +94,8 @@ func (s stack) blob(id, key string) ([]byte, bool) {
 
 // children returns the nodes whose parent is id, ordered by ID.
 func (s stack) children(id string) []*registry.Node {
-	base := s.base.posting(attr{kind: attrParent, a: id})
 	touched := map[string]*registry.Node{}
+	base := s.base.family(id, func(kid string) { touched[kid] = s.node(kid) })
 	for l := range s.layers {
 		for _, kid := range l.kids[id] {
 			if _, seen := touched[kid]; !seen {

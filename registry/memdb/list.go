@@ -122,7 +122,7 @@ func (s stack) named(prefix string, limit int) (listing, bool) {
 	found := &sorted[*registry.Node]{most: limit + 1}
 	seen := 0
 	more := func() bool { seen++; return seen <= limit }
-	s.base.find.names.from(prefix, func(o owned) bool {
+	s.base.whole().names.from(prefix, func(o owned) bool {
 		if !strings.HasPrefix(o.ref, prefix) || !more() {
 			return false
 		}
@@ -165,7 +165,7 @@ func (s stack) keys(ctx context.Context, prefix, from string) iter.Seq2[registry
 			stopped = stopped || !yield(k, err) || err != nil
 			return !stopped
 		}
-		s.base.find.keys.from(max(prefix, from), func(o owned) bool {
+		s.base.whole().keys.from(max(prefix, from), func(o owned) bool {
 			if walked++; walked%every == 0 && ctx.Err() != nil {
 				return give(registry.Key{}, ctx.Err())
 			}

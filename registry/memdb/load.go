@@ -13,7 +13,7 @@ import (
 type loader struct {
 	db   *DB
 	txn  *gomemdb.Txn // while a snapshot is being read
-	fill inserter     // of the snapshot's nodes into txn and make
+	fill inserter     // of the snapshot's nodes into make
 	make *edits       // while a snapshot is being read
 	want header       // of the snapshot
 	got  header
@@ -37,6 +37,7 @@ func newLoader(db *DB) *loader { return &loader{db: db} }
 // snapshot takes one record of a snapshot.
 func (l *loader) snapshot(rec []byte) error {
 	d, kind := record(string(rec))
+	d.words = l.db.words
 	if l.txn == nil && kind != recHeader || l.base != nil {
 		return fmt.Errorf("a snapshot's record of kind %q stands outside of it: %w", kind, registry.ErrCorrupt)
 	}
@@ -49,7 +50,7 @@ func (l *loader) snapshot(rec []byte) error {
 		l.got = header{store: l.want.store, rev: l.want.rev}
 		l.txn = l.db.tables.Txn(true)
 		l.make = newEdits(newFinder(), loaded)
-		l.fill = inserter{txn: l.txn, make: l.make}
+		l.fill = inserter{make: l.make}
 	case recNode:
 		n := d.node()
 		if err := d.end(); err != nil {
@@ -57,14 +58,11 @@ func (l *loader) snapshot(rec []byte) error {
 		}
 		l.got.nodes++
 		l.make.list(entry{after: n})
-		return l.fill.add(n)
+		l.fill.add(n)
 	case recEdge:
 		row := &edgeRow{parent: d.string(), rev: d.uint()}
 		l.got.edges++
 		if err := d.end(); err != nil {
-			return err
-		}
-		if err := l.fill.wait(); err != nil {
 			return err
 		}
 		return l.txn.Insert(edgesTable, row)
@@ -74,31 +72,25 @@ func (l *loader) snapshot(rec []byte) error {
 		if err := d.end(); err != nil {
 			return err
 		}
-		if err := l.fill.wait(); err != nil {
-			return err
-		}
 		return l.txn.Insert(blobsTable, row)
 	case recEnd:
 		if l.got != l.want {
 			return fmt.Errorf("the snapshot has %d nodes, %d edges and %d blobs instead of %d, %d and %d: %w",
 				l.got.nodes, l.got.edges, l.got.blobs, l.want.nodes, l.want.edges, l.want.blobs, registry.ErrCorrupt)
 		}
-		return l.endSnapshot()
+		l.endSnapshot()
 	default:
 		return fmt.Errorf("a snapshot's record has the kind %q: %w", kind, errRecord)
 	}
 	return nil
 }
 
-func (l *loader) endSnapshot() error {
-	if err := l.fill.wait(); err != nil {
-		return err
-	}
+func (l *loader) endSnapshot() {
+	l.fill.wait()
 	l.make.settle()
 	l.txn.Commit()
 	l.begin(l.want, l.make.done())
 	l.txn, l.make = nil, nil
-	return nil
 }
 
 // begin makes the store ready for commits after h.
@@ -111,6 +103,7 @@ func (l *loader) begin(h header, find finder) {
 // entry takes one record of the journal.
 func (l *loader) entry(rec []byte) error {
 	d, kind := record(string(rec))
+	d.words = l.db.words
 	switch {
 	case kind == recHeader && l.base == nil:
 		h := d.header()
@@ -173,14 +166,12 @@ func (l *loader) commit(rev uint64, ops []operation) error {
 }
 
 func (l *loader) flush() {
-	next := prepared(l.db.tables, l.base, l.layer)
-	next.txn.Commit()
-	l.base = newState(l.db.tables, next.find, l.rev, l.index)
+	l.base = prepared(l.db.tables, l.base, l.layer).state(l.db.tables, l.base, l.rev, l.index)
 	l.layer, l.count = newLayer(0), 0
 }
 
 // end publishes what was loaded.
 func (l *loader) end() {
 	l.flush()
-	l.db.publish(l.base.find, l.rev, l.index)
+	l.db.publish(*l.base.whole(), l.rev, l.index)
 }

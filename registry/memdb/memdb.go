@@ -32,6 +32,7 @@ type DB struct {
 	usual     int           // commits in the last batch; guarded by turn
 	undo      []undone      // empty, for the next transaction; guarded by turn
 	scratch   []byte        // likewise
+	words     *words        // guarded by turn
 
 	syncing chan struct{} // held while a batch is synced and published
 	closing chan struct{} // closed by Close
@@ -69,7 +70,7 @@ func newDB(deps registry.Deps) (*DB, error) {
 	}
 	db := &DB{
 		now: deps.Now, slog: deps.Log, tables: tables, log: noLog{},
-		turn: make(chan struct{}, 1), syncing: make(chan struct{}, 1), closing: make(chan struct{}),
+		words: newWords(), turn: make(chan struct{}, 1), syncing: make(chan struct{}, 1), closing: make(chan struct{}),
 	}
 	c := Defaults()
 	db.history.maxCount, db.history.maxBytes = c.History, int(c.HistoryBytes)
@@ -142,7 +143,7 @@ type Stats struct {
 func (db *DB) Stats() Stats {
 	s := db.state.Load()
 	return Stats{
-		Nodes: s.posting(attr{kind: attrAll}).len(), Revision: s.rev,
+		Nodes: s.nodes, Revision: s.rev,
 		Commits: db.stats.commits.Load(), Syncs: db.stats.batches.Load(),
 	}
 }

@@ -14,7 +14,7 @@ type posting struct {
 	sorted[*registry.Node]
 }
 
-func (p *posting) key() attr { return p.attr }
+func (p *posting) is(a attr) bool { return p.attr == a }
 
 // A posting becomes broad when it has more than a half of at least so many
 // nodes, and stops being so with less than a quarter. Between the two it stays
@@ -67,7 +67,7 @@ type listing struct {
 }
 
 // posting holds the nodes that have a.
-func (s *state) posting(a attr) listing { return s.find.listing(a) }
+func (s *state) posting(a attr) listing { return s.whole().listing(a) }
 
 func (f *finder) listing(a attr) listing {
 	p, ok := f.lists.get(a)

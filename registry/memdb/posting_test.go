@@ -105,7 +105,7 @@ func TestBroadListsAnswerAlike(t *testing.T) {
 		for at := s.from; at < s.to; at += 97 {
 			put(at, min(at+97, s.to), s.state)
 		}
-		if p, _ := db.state.Load().find.lists.get(on); p.broad != s.broad {
+		if p, _ := db.state.Load().whole().lists.get(on); p.broad != s.broad {
 			t.Fatalf("after %v: %d of %d nodes are on, and the list is broad: %v", s, p.n, all, p.broad)
 		}
 		if found := db.state.Load().audit(); len(found) > 0 {

@@ -122,10 +122,10 @@ func same(tb rapid.TB, got, want *DB) {
 	rows := func(db *DB) map[string][]string {
 		m := map[string][]string{}
 		s := db.state.Load()
-		s.find.lists.walk(func(p *posting) {
+		s.whole().lists.walk(func(p *posting) {
 			s.posting(p.attr).walk("", func(n *registry.Node) bool { m[p.attr.String()] = append(m[p.attr.String()], n.ID()); return true })
 		})
-		for what, list := range map[string]*sorted[owned]{"keys": s.find.keys, "names": s.find.names} {
+		for what, list := range map[string]*sorted[owned]{"keys": s.whole().keys, "names": s.whole().names} {
 			list.walk("", func(o owned) bool { m[what] = append(m[what], o.ref+" "+o.id); return true })
 		}
 		if p := s.audit(); len(p) > 0 {

@@ -1,6 +1,9 @@
 package memdb
 
-import "sync/atomic"
+import (
+	"slices"
+	"sync/atomic"
+)
 
 // sorted is an immutable set of items, ordered by ID: a tree, and the latest
 // changes, which the tree lacks. Most of them are never asked for between two
@@ -9,12 +12,9 @@ import "sync/atomic"
 //
 // A batch takes next of the set and changes that, until it is published.
 type sorted[E identified] struct {
-	most int // changes that the tree may lack
-	tree tree[E]
-	n    int
-	// late is a part of an array that is only ever appended to: the next version
-	// goes on behind this one's end. One batch at a time does that, and of one
-	// that failed nobody has seen what it wrote there.
+	most    int // changes that the tree may lack
+	tree    tree[E]
+	n       int
 	late    []late[E]
 	settled atomic.Pointer[tree[E]] // the tree with late, once somebody has asked
 }
@@ -32,7 +32,7 @@ func (s *sorted[E]) follow(before *sorted[E], most int) {
 		s.tree = *t
 		return
 	}
-	s.tree, s.late = before.tree, before.late
+	s.tree, s.late = before.tree, slices.Clip(before.late)
 }
 
 // set adds item, or, if it is not a new one, replaces the item of the same ID.
@@ -59,7 +59,7 @@ func (s *sorted[E]) change(c late[E]) {
 // mostLate is how many changes the tree of a published set lacks at most: the
 // first who asks for it waits no longer than it takes to make these, about a
 // millisecond.
-const mostLate = 1024
+const mostLate = 128
 
 // settle makes the changes in the tree.
 func (s *sorted[E]) settle() {

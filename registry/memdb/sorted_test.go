@@ -128,7 +128,7 @@ func TestFewChangesArePutOff(t *testing.T) {
 // pair is an item of a trie whose hash the test chooses.
 type pair struct{ k, v int }
 
-func (p pair) key() int { return p.k }
+func (p pair) is(k int) bool { return p.k == k }
 
 // A trie is a map, also where hashes collide, and earlier versions of it stay as
 // they were.
@@ -150,7 +150,7 @@ func TestATrieIsAMap(t *testing.T) {
 				tr.remove(e, k)
 				delete(set, k)
 			} else {
-				tr.set(e, pair{k, step})
+				tr.set(e, k, pair{k, step})
 				set[k] = step
 			}
 			if rapid.IntRange(0, 20).Draw(t, "publish") == 0 {

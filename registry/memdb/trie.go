@@ -6,7 +6,7 @@ import (
 )
 
 // keyed is what a trie holds, found by its key.
-type keyed[K comparable] interface{ key() K }
+type keyed[K comparable] interface{ is(key K) bool }
 
 // edit marks what one batch made for itself and may still change. It has a size,
 // so that no two share an address.
@@ -32,8 +32,15 @@ const (
 type branch[K comparable, I keyed[K]] struct {
 	edit       *edit
 	held, over uint32 // the values that have an item; those that have a branch
-	items      []I
+	items      []hashed[I]
 	kids       []*branch[K, I]
+}
+
+// hashed is an item and the hash of its key: most that are not looked for are
+// passed over without a look at them.
+type hashed[I any] struct {
+	hash uint64
+	item I
 }
 
 // own returns b if e may change it, and a copy that it may change if not.
@@ -43,7 +50,7 @@ func (b *branch[K, I]) own(e *edit) *branch[K, I] {
 	}
 	return &branch[K, I]{
 		edit: e, held: b.held, over: b.over,
-		items: append(make([]I, 0, len(b.items)+1), b.items...), kids: slices.Clone(b.kids),
+		items: append(make([]hashed[I], 0, len(b.items)+1), b.items...), kids: slices.Clone(b.kids),
 	}
 }
 
@@ -54,19 +61,22 @@ func slot(hash uint64, level uint) uint32 { return 1 << (hash >> level & trieSlo
 func rank(set, bit uint32) int { return bits.OnesCount32(set & (bit - 1)) }
 
 // get returns what has the key.
-func (t *trie[K, I]) get(key K) (item I, ok bool) {
-	hash, b := t.hash(key), t.root
+func (t *trie[K, I]) get(key K) (item I, ok bool) { return t.find(t.hash(key), key) }
+
+// find is get for one who knows the hash.
+func (t *trie[K, I]) find(hash uint64, key K) (item I, ok bool) {
+	b := t.root
 	for level := uint(0); b != nil; level += trieBits {
 		if level >= trieDepth {
 			if i := b.index(key); i >= 0 {
-				return b.items[i], true
+				return b.items[i].item, true
 			}
 			break
 		}
 		bit := slot(hash, level)
 		if b.held&bit != 0 {
-			if it := b.items[rank(b.held, bit)]; it.key() == key {
-				return it, true
+			if it := &b.items[rank(b.held, bit)]; it.hash == hash && it.item.is(key) {
+				return it.item, true
 			}
 			break
 		}
@@ -80,56 +90,71 @@ func (t *trie[K, I]) get(key K) (item I, ok bool) {
 
 // index is where the key stands among items that share a hash, or -1.
 func (b *branch[K, I]) index(key K) int {
-	return slices.IndexFunc(b.items, func(i I) bool { return i.key() == key })
+	return slices.IndexFunc(b.items, func(h hashed[I]) bool { return h.item.is(key) })
 }
 
-// set adds item, or replaces the item of the same key.
-func (t *trie[K, I]) set(e *edit, item I) {
+// set adds the item with the key, or replaces the one that has it.
+func (t *trie[K, I]) set(e *edit, key K, item I) {
 	if t.root == nil {
 		t.root = &branch[K, I]{edit: e}
 	}
 	var added bool
-	if t.root, added = t.put(t.root, e, 0, t.hash(item.key()), item); added {
+	if t.root, added = t.root.put(e, 0, key, hashed[I]{t.hash(key), item}); added {
 		t.n++
 	}
 }
 
-func (t *trie[K, I]) put(b *branch[K, I], e *edit, level uint, hash uint64, item I) (self *branch[K, I], added bool) {
+func (b *branch[K, I]) put(e *edit, level uint, key K, h hashed[I]) (self *branch[K, I], added bool) {
 	b = b.own(e)
 	if level >= trieDepth {
-		i := b.index(item.key())
+		i := b.index(key)
 		if i >= 0 {
-			b.items[i] = item
+			b.items[i] = h
 		} else {
-			b.items = append(b.items, item)
+			b.items = append(b.items, h)
 		}
 		return b, i < 0
 	}
-	bit := slot(hash, level)
+	bit := slot(h.hash, level)
 	i, kid := rank(b.held, bit), rank(b.over, bit)
 	switch {
 	case b.over&bit != 0:
-		b.kids[kid], added = t.put(b.kids[kid], e, level+trieBits, hash, item)
+		b.kids[kid], added = b.kids[kid].put(e, level+trieBits, key, h)
 		return b, added
 	case b.held&bit == 0:
-		b.items = slices.Insert(b.items, i, item)
+		b.items = slices.Insert(b.items, i, h)
 		b.held |= bit
 		return b, true
 	}
 	was := b.items[i]
-	if was.key() == item.key() {
-		b.items[i] = item
+	if was.hash == h.hash && was.item.is(key) {
+		b.items[i] = h
 		return b, false
-	}
-	below := &branch[K, I]{edit: e}
-	for _, one := range []I{was, item} {
-		below, _ = t.put(below, e, level+trieBits, t.hash(one.key()), one)
 	}
 	b.items = slices.Delete(b.items, i, i+1)
 	b.held &^= bit
-	b.kids = slices.Insert(b.kids, kid, below)
+	b.kids = slices.Insert(b.kids, kid, two(e, level+trieBits, was, h))
 	b.over |= bit
 	return b, true
+}
+
+// two makes a branch of two items of different keys.
+func two[K comparable, I keyed[K]](e *edit, level uint, x, y hashed[I]) *branch[K, I] {
+	b := &branch[K, I]{edit: e}
+	if level >= trieDepth {
+		b.items = []hashed[I]{x, y}
+		return b
+	}
+	xBit, yBit := slot(x.hash, level), slot(y.hash, level)
+	switch {
+	case xBit == yBit:
+		b.over, b.kids = xBit, []*branch[K, I]{two[K](e, level+trieBits, x, y)}
+	case xBit < yBit:
+		b.held, b.items = xBit|yBit, []hashed[I]{x, y}
+	default:
+		b.held, b.items = xBit|yBit, []hashed[I]{y, x}
+	}
+	return b
 }
 
 // remove takes out what has the key.
@@ -180,8 +205,8 @@ func (t *trie[K, I]) walk(fn func(I)) {
 }
 
 func (b *branch[K, I]) walk(fn func(I)) {
-	for _, i := range b.items {
-		fn(i)
+	for _, h := range b.items {
+		fn(h.item)
 	}
 	for _, k := range b.kids {
 		k.walk(fn)

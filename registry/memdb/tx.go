@@ -33,6 +33,7 @@ type tx struct {
 	bumped  []string // parents whose edge revision moved
 	undo    []undone
 	scratch []byte // what a node is encoded into
+	words   *words
 	ended   bool
 }
 
@@ -258,7 +259,7 @@ func (t *tx) stored(made *registry.Node) (node *registry.Node, encoded string, e
 		return nil, "", err
 	}
 	encoded = string(t.scratch)
-	d := decoder{s: encoded}
+	d := decoder{s: encoded, words: t.words}
 	node = d.node()
 	if err := d.end(); err != nil {
 		return nil, "", fmt.Errorf("node %s cannot be stored: %w", node.ID(), err)

@@ -1,0 +1,167 @@
+package memdb
+
+import (
+	"math/bits"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/vagoth/vagoth/registry"
+)
+
+// recent is a hash table of what the latest batches changed, which the finder
+// below does not know yet. It is shared by the states that these batches made: a
+// batch puts its mentions in front of those before it, and each state passes over
+// the mentions of changes that it does not have. So nothing is copied for a state,
+// and none sees what came after it.
+type recent struct {
+	heads []atomic.Pointer[mention] // a power of two
+	end   int                       // changes that are in it; it and count belong to whoever prepares a state
+	count int                       // mentions
+}
+
+// newRecent makes a table of the changes, with room for so many mentions.
+func newRecent(room int, changes []entry, hash func(string) uint64) *recent {
+	r := &recent{heads: make([]atomic.Pointer[mention], room)}
+	r.add(1, changes, hash)
+	return r
+}
+
+// smallRecent is the room that a new table has.
+const smallRecent = 1 << 8
+
+// crowded reports whether it is time for a larger table.
+func (r *recent) crowded() bool { return r.count > 2*len(r.heads) }
+
+func (r *recent) head(hash uint64) *atomic.Pointer[mention] {
+	return &r.heads[hash&uint64(len(r.heads)-1)]
+}
+
+// mention is a reference, and the node that holds it since a change; or a parent,
+// and a node that is or was its child.
+type mention struct {
+	next *mention // of the same head, older
+	hash uint64
+	ref  string
+	node *registry.Node // nil where the reference became free
+	at   uint32         // the number of the change, from 1
+	kid  bool
+}
+
+// kidHash sets children apart, so that a reference is not looked for among them.
+func kidHash(hash uint64) uint64 { return bits.RotateLeft64(hash, 32) }
+
+// add puts in the changes of one batch, the first of which is the at-th. hash is
+// the finder's.
+func (r *recent) add(at int, batch []entry, hash func(string) uint64) {
+	var slab []mention
+	mention1 := func(i int, h uint64, ref string, n *registry.Node, kid bool) {
+		if len(slab) == 0 {
+			slab = make([]mention, slabFor(len(batch)-i))
+		}
+		m := &slab[0]
+		slab = slab[1:]
+		head := r.head(h)
+		*m = mention{next: head.Load(), hash: h, ref: ref, node: n, at: uint32(at + i), kid: kid} //nolint:gosec // at most mostRecent and a batch
+		head.Store(m)
+		r.count++
+	}
+	// A reference can go from one node to another: whoever gives one up comes first.
+	for i, e := range batch {
+		if e.before == nil {
+			continue
+		}
+		refs(e.before, func(ref string) {
+			if e.after == nil || !holds(e.after, ref) {
+				mention1(i, hash(ref), ref, nil, false)
+			}
+		})
+		if p := e.before.Parent(); p != "" {
+			mention1(i, kidHash(hash(p)), p, e.before, true)
+		}
+	}
+	for i, e := range batch {
+		if e.after == nil {
+			continue
+		}
+		refs(e.after, func(ref string) { mention1(i, hash(ref), ref, e.after, false) })
+		if p := e.after.Parent(); p != "" && (e.before == nil || e.before.Parent() != p) {
+			mention1(i, kidHash(hash(p)), p, e.after, true)
+		}
+	}
+	r.end = at + len(batch) - 1
+}
+
+// slabFor is how many mentions are made at a time for so many changes.
+func slabFor(changes int) int { return min(4*changes+1, 256) }
+
+// owner is the node that ref names since one of the first changes (nil where it
+// became free), if one of them says.
+func (r *recent) owner(hash uint64, ref string, changes int) (n *registry.Node, ok bool) {
+	for m := r.head(hash).Load(); m != nil; m = m.next {
+		if m.hash == hash && int(m.at) <= changes && m.ref == ref && !m.kid {
+			return m.node, true
+		}
+	}
+	return nil, false
+}
+
+// kids calls yield with the ID of each node that one of the first changes touched
+// and that stood on the parent before it or after it; with some twice.
+func (r *recent) kids(hash uint64, parent string, changes int, yield func(id string)) {
+	hash = kidHash(hash)
+	for m := r.head(hash).Load(); m != nil; m = m.next {
+		if m.hash == hash && int(m.at) <= changes && m.ref == parent && m.kid {
+			yield(m.node.ID())
+		}
+	}
+}
+
+// mostRecent is how many changes the finder of a published state of so many nodes
+// lacks at most: the more are made at once, the more of them share what is copied
+// for them. The first who lists what it holds waits for these, a few milliseconds.
+func mostRecent(nodes int) int { return min(max(nodes/16, 256), 2048) }
+
+// folded is the finder with the changes of later batches.
+func folded(f finder, changes []entry) finder {
+	x := newEdits(f, mostLate)
+	changes = netOf(changes)
+	// A reference can go from one node to another. Whoever gives one up leaves
+	// first, or it would take the entry of the one that comes.
+	for _, e := range changes {
+		x.release(e)
+	}
+	for _, e := range changes {
+		x.claim(e)
+		x.list(e)
+	}
+	return x.done()
+}
+
+// netOf joins the changes of each node, and orders them by ID.
+func netOf(changes []entry) []entry {
+	type numbered struct {
+		entry
+		id string
+		i  int
+	}
+	all := make([]numbered, len(changes))
+	for i, e := range changes {
+		all[i] = numbered{e, idOf(e.before, e.after), i}
+	}
+	slices.SortFunc(all, func(a, b numbered) int {
+		if c := strings.Compare(a.id, b.id); c != 0 {
+			return c
+		}
+		return a.i - b.i
+	})
+	net := make([]entry, 0, len(all))
+	for i, e := range all {
+		if i > 0 && all[i-1].id == e.id {
+			net[len(net)-1].after = e.after
+			continue
+		}
+		net = append(net, e.entry)
+	}
+	return slices.DeleteFunc(net, func(e entry) bool { return e.before == nil && e.after == nil })
+}
