@@ -95,7 +95,7 @@ func (s *server) admit(r route) gin.HandlerFunc {
 			s.overloaded(c)
 			return
 		}
-		if r.load == waiting || r.load == heavy {
+		if r.load == heavy || r.media == eventStream {
 			extend(c, MaxWait)
 		}
 		c.Set(gateKey, g)

@@ -6,62 +6,11 @@ import (
 	"errors"
 	"net/http"
 	"testing"
-	"time"
-
-	"pgregory.net/rapid"
 
 	"github.com/vagoth/vagoth/manager"
-	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/scheduler"
 	"github.com/vagoth/vagoth/scheduler/broker"
-	"github.com/vagoth/vagoth/trail"
 )
-
-// TestLeasesAreWrittenAsEver compares the encoder that is written out with the
-// general one.
-func TestLeasesAreWrittenAsEver(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		text := rapid.OneOf(rapid.String(), rapid.StringMatching(`[a-z0-9:-]{0,40}`), rapid.Just("<b>&\u2028\x00\xff\"\\"))
-		number := rapid.OneOf(rapid.Just(uint64(0)), rapid.Uint64())
-		moment := rapid.Custom(func(t *rapid.T) time.Time {
-			ns := rapid.OneOf(rapid.Just(int64(0)), rapid.Int64()).Draw(t, "ns")
-			if ns == 0 {
-				return time.Time{}
-			}
-			return time.Unix(0, ns).In(time.FixedZone("", rapid.IntRange(-14, 14).Draw(t, "zone")*1800))
-		})
-		token := func() trail.Token {
-			return trail.Token{Epoch: number.Draw(t, "epoch"), Number: number.Draw(t, "number")}
-		}
-		list := make([]scheduler.Lease, rapid.IntRange(0, 3).Draw(t, "leases"))
-		for i := range list {
-			l := &list[i]
-			l.Job, l.Token, l.Queue, l.Action, l.Package = text.Draw(t, "job"), token(), text.Draw(t, "queue"), text.Draw(t, "action"), text.Draw(t, "package")
-			if rapid.Bool().Draw(t, "params") {
-				doc, err := registry.NewDocument(map[string]any{"a": text.Draw(t, "param"), "b": []int{1}})
-				if err != nil {
-					t.Fatal(err)
-				}
-				if l.Params = doc; rapid.Bool().Draw(t, "unescaped") {
-					l.Params = registry.TrustedDocument("{\"a\":\"<b>&\u2028\"}") // as a client may write it
-				}
-			}
-			l.Attempt, l.Length = rapid.Int().Draw(t, "attempt"), scheduler.Span(rapid.Int64().Draw(t, "length"))
-			l.Until, l.Deadline = moment.Draw(t, "until"), moment.Draw(t, "deadline")
-			l.Trail = trail.Trail{
-				Transaction: text.Draw(t, "transaction"), Source: text.Draw(t, "source"), Reason: text.Draw(t, "reason"),
-				Job: text.Draw(t, "trail's job"), Attempt: rapid.IntRange(0, 2).Draw(t, "trail's attempt"), Token: token(),
-			}
-		}
-		want, err := json.Marshal(list)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := leasesJSON(list); !bytes.Equal(got, want) {
-			t.Fatalf("written  %s\nexpected %s", got, want)
-		}
-	})
-}
 
 // TestBriefAnswers asks for short answers, and sees that what is refused is said
 // in them all the same.

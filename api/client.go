@@ -321,7 +321,7 @@ func call[T any](ctx context.Context, c *Client, method, path string, in any) (*
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
 	if in != nil {
-		data, err := json.Marshal(in)
+		data, err := encode(in)
 		if err != nil {
 			return fmt.Errorf("cannot encode the request: %w", err)
 		}
@@ -337,9 +337,10 @@ func (c *Client) send(ctx context.Context, method, path string, body io.Reader, 
 	}
 	defer func() { _ = answer.Close() }()
 	// All of it is read, as the connection is of use again only then.
-	data, err := io.ReadAll(io.LimitReader(answer, maxAnswer))
-	if err == nil {
-		err = json.Unmarshal(data, out)
+	room := bytes.NewBuffer(make([]byte, 0, 4<<10))
+	_, err = room.ReadFrom(io.LimitReader(answer, maxAnswer))
+	if err == nil && !plainDecode(room.Bytes(), out) {
+		err = json.Unmarshal(room.Bytes(), out)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot read the answer to %s %s: %w", method, path, err)

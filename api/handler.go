@@ -1,7 +1,7 @@
 package api
 
 import (
-	"encoding/json"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -91,6 +92,7 @@ type server struct {
 	defining chan struct{} // held while a definition is read, merged and replaced
 	gates    gates
 	shapes   shapes
+	rooms    sync.Pool // of *bytes.Buffer, for bodies
 }
 
 func (s *server) version(c *gin.Context) {
@@ -257,7 +259,7 @@ func (s *server) answer(c *gin.Context, v any, err error) {
 
 // write encodes v before it begins the answer.
 func (s *server) write(c *gin.Context, status int, v any) {
-	data, err := json.Marshal(v)
+	data, err := encode(v)
 	if err != nil {
 		s.o.Log.Error("cannot encode an answer", "path", c.Request.URL.Path, "error", err)
 		status, data = http.StatusInternalServerError, []byte(`{"message":"the answer cannot be encoded: see vagoth's log","code":"internal"}`)
@@ -267,18 +269,39 @@ func (s *server) write(c *gin.Context, status int, v any) {
 
 // writeJSON answers with what is encoded already. It takes data over.
 func (s *server) writeJSON(c *gin.Context, status int, data []byte) {
-	c.Header("X-Content-Type-Options", "nosniff")
-	c.Header("Cache-Control", "no-store")
-	c.Header("Content-Length", strconv.Itoa(len(data)+1))
-	c.Data(status, "application/json; charset=utf-8", append(data, '\n'))
+	data = append(data, '\n')
+	h := c.Writer.Header() // these names are in their canonical form
+	h["X-Content-Type-Options"] = []string{"nosniff"}
+	h["Cache-Control"] = []string{"no-store"}
+	h["Content-Length"] = []string{strconv.Itoa(len(data))}
+	h["Content-Type"] = []string{"application/json; charset=utf-8"}
+	c.Writer.WriteHeader(status)
+	if _, err := c.Writer.Write(data); err != nil {
+		_ = c.Error(err)
+		c.Abort()
+	}
 }
 
 // body reads a JSON body of at most limit bytes into v. What it does not know
 // is refused, an empty body is {}.
 func (s *server) body(c *gin.Context, v any, limit int) bool {
-	data, ok := s.raw(c, limit)
-	if !ok || len(data) == 0 {
-		return ok
+	room, _ := s.rooms.Get().(*bytes.Buffer) // what is decoded keeps no part of it
+	if room == nil {
+		room = new(bytes.Buffer)
+	}
+	defer func() {
+		if room.Cap() <= maxRoom {
+			room.Reset()
+			s.rooms.Put(room)
+		}
+	}()
+	if _, err := room.ReadFrom(http.MaxBytesReader(c.Writer, c.Request.Body, int64(limit))); err != nil {
+		s.fail(c, unreadable(c, err))
+		return false
+	}
+	data := room.Bytes()
+	if len(data) == 0 || plainDecode(data, v) {
+		return true
 	}
 	if err := s.shapes.decode(data, v); err != nil {
 		s.fail(c, badBody(err))
@@ -286,6 +309,9 @@ func (s *server) body(c *gin.Context, v any, limit int) bool {
 	}
 	return true
 }
+
+// maxRoom is the largest room for a body that is kept for the next one.
+const maxRoom = 64 << 10
 
 // raw reads a body of at most limit bytes. It is not nil if ok.
 func (s *server) raw(c *gin.Context, limit int) ([]byte, bool) {

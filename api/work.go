@@ -29,12 +29,7 @@ func (s *server) next(c *gin.Context) {
 		s.fail(c, err)
 		return
 	}
-	ctx, cancel := s.until(c, scheduler.MaxWait+time.Second)
-	defer cancel()
-	list, err := b.Next(ctx, w)
-	if err != nil && ctx.Err() != nil && c.Request.Context().Err() == nil {
-		list, err = nil, nil // it is being shut down: there is nothing to do
-	}
+	list, err := s.take(c, b, w)
 	if list == nil {
 		list = []scheduler.Lease{}
 	}
@@ -47,6 +42,26 @@ func (s *server) next(c *gin.Context) {
 	if c.Request.Context().Err() != nil || !s.deliver(c, leasesJSON(list)) {
 		s.takeBack(c, b, list)
 	}
+}
+
+// take asks the scheduler for jobs. Whoever need not wait, as there are some, is
+// spared what a wait costs.
+func (s *server) take(c *gin.Context, b scheduler.Broker, w scheduler.Want) ([]scheduler.Lease, error) {
+	if w.Wait >= 0 && w.Wait.D() <= scheduler.MaxWait {
+		now := w
+		now.Wait = 0
+		if list, err := b.Next(c.Request.Context(), now); len(list) > 0 || err != nil || w.Wait == 0 {
+			return list, err
+		}
+	}
+	extend(c, MaxWait)
+	ctx, cancel := s.until(c, scheduler.MaxWait+time.Second)
+	defer cancel()
+	list, err := b.Next(ctx, w)
+	if err != nil && ctx.Err() != nil && c.Request.Context().Err() == nil {
+		return nil, nil // it is being shut down: there is nothing to do
+	}
+	return list, err
 }
 
 // deliver answers, and reports whether all of it was handed to the connection.

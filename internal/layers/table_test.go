@@ -26,6 +26,7 @@ var order = []row{
 	{name: "internal/layers"},
 	{name: "internal/lockfile"},
 	{name: "internal/testlong", class: suite},
+	{name: "internal/benchdisk", class: suite},
 	{name: "internal/powercut", class: suite},
 	{name: "internal/journal"},
 

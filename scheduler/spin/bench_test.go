@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vagoth/vagoth/internal/benchdisk"
 	"github.com/vagoth/vagoth/scheduler"
 	"github.com/vagoth/vagoth/scheduler/broker"
 	"github.com/vagoth/vagoth/scheduler/spin"
@@ -188,10 +189,14 @@ func BenchmarkVerbs(b *testing.B) {
 			}
 			close(left)
 			var group sync.WaitGroup
-			before := processorTime(b)
+			workers := make([]*wire, clients)
+			for i := range workers {
+				workers[i] = dial(b, address)
+			}
+			raw := benchdisk.Sync(b, 500)
+			before, begun := processorTime(b), syncs(b, br)
 			b.ResetTimer()
-			for c := range clients {
-				w := dial(b, address)
+			for c, w := range workers {
 				group.Go(func() {
 					for range left {
 						if err := w.pack(c); err != nil {
@@ -205,8 +210,21 @@ func BenchmarkVerbs(b *testing.B) {
 			b.StopTimer()
 			b.ReportMetric(float64(b.N*commands)/b.Elapsed().Seconds(), "commands/s")
 			b.ReportMetric(float64((processorTime(b)-before).Microseconds())/float64(b.N*commands), "cpu-µs/command")
+			b.ReportMetric(float64(syncs(b, br)-begun)/b.Elapsed().Seconds(), "syncs/s")
+			raw = (raw + benchdisk.Sync(b, 500)) / 2
+			b.ReportMetric(float64(time.Second)/float64(raw), "raw-syncs/s")
 		})
 	}
+}
+
+// syncs is how often the broker has waited for the disk.
+func syncs(b *testing.B, br *broker.Broker) int64 {
+	b.Helper()
+	st, err := br.Stats(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	return int64(st.Syncs)
 }
 
 // processorTime is what this process has used, clients and all. It tells more
