@@ -236,12 +236,11 @@ func (s *state) owner(ref string) *registry.Node {
 	return r.node
 }
 
-// family calls yield with the ID of each node that late changes and that stood on
-// parent before or after it, with some twice. The children that find has, of which
-// these are taken, are returned.
+// family returns the children that find knows of, and calls yield with the ID of
+// each node that may have come or gone or become another since, with some twice.
 func (s *state) family(parent string, yield func(id string)) listing {
 	if len(s.late) > 0 {
-		s.recent.kids(s.find.refs.hash(parent), parent, len(s.late), yield)
+		s.recent.kids(s.find.refs.hash(parent), parent, yield)
 	}
 	return s.find.listing(attr{kind: attrParent, a: parent})
 }

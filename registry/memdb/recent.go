@@ -106,12 +106,13 @@ func (r *recent) owner(hash uint64, ref string, changes int) (n *registry.Node, 
 	return nil, false
 }
 
-// kids calls yield with the ID of each node that one of the first changes touched
-// and that stood on the parent before it or after it; with some twice.
-func (r *recent) kids(hash uint64, parent string, changes int, yield func(id string)) {
+// kids calls yield with the ID of each node that a change touched and that stood
+// on the parent before it or after it; with some twice, and perhaps with some that
+// changed only later.
+func (r *recent) kids(hash uint64, parent string, yield func(id string)) {
 	hash = kidHash(hash)
 	for m := r.head(hash).Load(); m != nil; m = m.next {
-		if m.hash == hash && int(m.at) <= changes && m.ref == parent && m.kid {
+		if m.hash == hash && m.ref == parent && m.kid {
 			yield(m.node.ID())
 		}
 	}
