@@ -14,6 +14,7 @@ import (
 
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/scheduler"
+	"github.com/vagoth/vagoth/virt"
 )
 
 // The bounds of a stream of events.
@@ -85,7 +86,7 @@ func (s *server) nodeChanges(ctx context.Context, from registry.Cursor) iter.Seq
 				yield(change{err: err})
 				return
 			}
-			e := Event{Type: EventNode, Node: &NodeEvent{Kind: ch.Kind, Node: ch.Node(), Revision: ch.Revision}}
+			e := Event{Type: EventNode, Node: &NodeEvent{Kind: ch.Kind, Node: virt.Shown(ch.Node()), Revision: ch.Revision}}
 			if !yield(change{event: e, move: func(p *place) { p.Nodes = ch.Cursor }}) {
 				return
 			}

@@ -21,6 +21,7 @@ import (
 	"github.com/vagoth/vagoth/manager/component"
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/trail"
+	"github.com/vagoth/vagoth/virt"
 )
 
 // Options modify a Handler.
@@ -358,5 +359,5 @@ func (s *server) answerNode(c *gin.Context, n *registry.Node, err error) {
 	if err == nil {
 		c.Header("ETag", etag(n))
 	}
-	s.answer(c, n, err)
+	s.answer(c, virt.Shown(n), err)
 }

@@ -175,7 +175,7 @@ func (s *server) getNode(c *gin.Context) {
 
 // item adds to a node what its type shows.
 func (s *server) item(r registry.Reader, n *registry.Node) Item {
-	it := Item{Node: n}
+	it := Item{Node: virt.Shown(n)}
 	if n.Parent() != "" {
 		if p, err := r.Get(n.Parent()); err == nil {
 			it.ParentName = p.Name()
@@ -212,11 +212,12 @@ func (s *server) createNode(c *gin.Context) {
 	}
 	if req.DryRun {
 		d, err := s.m.Provisioner.Plan(ctx, req.Spec)
+		d.Definition = virt.ShownDefinition(d.Definition)
 		s.answer(c, Created{Draft: &d}, err)
 		return
 	}
 	n, err := s.m.Provisioner.Provision(ctx, req.Spec)
-	s.answer(c, Created{Node: n}, err)
+	s.answer(c, Created{Node: virt.Shown(n)}, err)
 }
 
 // checkDriver refuses a hypervisor whose driver this cluster does not have:

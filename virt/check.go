@@ -76,6 +76,10 @@ func (d Definition) problems() []string {
 	f := &findings{}
 	f.text("image", d.Image)
 	f.file("cdrom", d.CDROM)
+	f.file("cloud_init.disk", d.CloudInit.Disk)
+	if d.CloudInit != (CloudInit{}) && d.Type == "container" {
+		f.add("cloud_init", "a container has none")
+	}
 	d.checkDisks(f)
 	d.checkNICs(f)
 	d.checkBoot(f)

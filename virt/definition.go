@@ -17,6 +17,8 @@ type Definition struct {
 	CDROM   string  `json:"cdrom,omitempty"` // path on the host of an ISO image
 	Console Console `json:"console,omitzero"`
 
+	CloudInit CloudInit `json:"cloud_init,omitzero"`
+
 	Placement Placement `json:"placement,omitzero"`
 }
 
@@ -69,6 +71,26 @@ type Console struct {
 	Serial string `json:"serial,omitempty"` // "pty" (the default), "file" or "none"
 	Log    string `json:"log,omitempty"`    // absolute path on the host of a "file" console
 	VNC    bool   `json:"vnc,omitempty"`    // on loopback of the host, port chosen there
+}
+
+// CloudInit is what cloud-init in the guest is told at its first boot, on a disk
+// of its own (package cloudinit) that is made with the others and goes with them.
+type CloudInit struct {
+	UserData      string `json:"user_data,omitempty"`      // may hold secrets: no listing, log or error shows it
+	MetaData      string `json:"meta_data,omitempty"`      // the UUID and the name if empty
+	NetworkConfig string `json:"network_config,omitempty"` // what follows from the NICs if empty
+	Disk          string `json:"disk,omitempty"`           // absolute path on the host of the disk, where it is made already
+}
+
+// Wanted reports whether a disk is to be made.
+func (c CloudInit) Wanted() bool {
+	return c.UserData != "" || c.MetaData != "" || c.NetworkConfig != ""
+}
+
+// Hidden is c without what may be a secret.
+func (c CloudInit) Hidden() CloudInit {
+	c.UserData = ""
+	return c
 }
 
 // Placement narrows where the guest is placed. Tags are written key or

@@ -31,11 +31,12 @@ func TestParseDefinitionTakesAll(t *testing.T) {
 			{"address":"2001:db8::7","netmask":"ffff:ffff:ffff:ffff::"}],
 		"boot":{"kernel":"/boot/vmlinuz","initrd":"/boot/initrd","cmdline":"console=ttyS0","firmware":"uefi","order":"cdrom"},
 		"cdrom":"/srv/x.iso","console":{"serial":"file","log":"/var/log/x.log","vnc":true},
+		"cloud_init":{"user_data":"#cloud-config\n","meta_data":"a: b\n","network_config":"version: 2\n","disk":"/srv/seed.iso"},
 		"placement":{"require":["ssd","zone=a"],"apart":["app=web"]}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d.Disks[1].Volume != "data-1" || d.NICs[0].Forward[1].Protocol != "udp" || !d.Console.VNC {
+	if d.Disks[1].Volume != "data-1" || d.NICs[0].Forward[1].Protocol != "udp" || !d.Console.VNC || d.CloudInit.UserData != "#cloud-config\n" || d.CloudInit.Disk != "/srv/seed.iso" {
 		t.Fatalf("decoded %+v", d)
 	}
 }
@@ -88,6 +89,9 @@ func TestParseDefinitionRefuses(t *testing.T) {
 		{`{"cpu":1,"memory":1,"console":{"log":"/x"}}`, "console.log"},
 		{`{"cpu":1,"memory":1,"cdrom":"x"}`, "cdrom"},
 		{`{"cpu":1,"memory":1,"uuid":"x"}`, "uuid"},
+		{`{"cpu":1,"memory":1,"cloud_init":{"disk":"x"}}`, "cloud_init.disk"},
+		{`{"cpu":1,"memory":1,"cloud_init":{"userdata":"x"}}`, "user_data"},
+		{`{"cpu":1,"memory":1,"type":"container","cloud_init":{"user_data":"x"}}`, "a container has none"},
 		{`{"cpu":1,"memory":1,"placement":{"require":["="]}}`, "placement.require[0]"},
 		{`{"cpu":1,"memory":1,"placement":{"require":["a=1","a=2"]}}`, "placement.require[1]"},
 		{`{"cpu":1,"memory":1,"disks":[` + strings.Repeat(`{"size":1},`, 64) + `{"size":1}]}`, "disks: it has 65 entries, at most 64"},

@@ -43,6 +43,7 @@ var order = []row{
 	{name: "allocator/allocatortest", class: suite},
 	{name: "virt"},
 	{name: "virt/drivertest", class: suite},
+	{name: "virt/cloudinit"},
 	{name: "monitor"},
 	{name: "virt/action"},
 
@@ -66,6 +67,7 @@ var order = []row{
 	{name: "virt/subagent/qemuimg"},
 	{name: "virt/subagent/store"},
 	{name: "virt/subagent/storetest", class: suite},
+	{name: "virt/subagent/qcow2"},
 	{name: "virt/subagent/*", class: implementation},
 	{name: "virt/agent"},
 

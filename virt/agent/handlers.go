@@ -57,7 +57,7 @@ func (s *server) listGuests(c *gin.Context) { s.raw(c, http.StatusOK, s.a.store.
 
 func (s *server) getGuest(c *gin.Context) {
 	if g, ok := s.known(c); ok {
-		s.raw(c, http.StatusOK, g.data, newline())
+		s.raw(c, http.StatusOK, g.answer(), newline())
 	}
 }
 
@@ -133,10 +133,10 @@ func (s *server) order(c *gin.Context, o order) {
 	}
 	c.Header(mistify.HeaderJob, st.ID)
 	if g == nil { // a guest that is not known, and stays so
-		s.write(c, http.StatusAccepted, o.given)
+		s.write(c, http.StatusAccepted, o.given.Shown())
 		return
 	}
-	s.raw(c, http.StatusAccepted, g.data, newline())
+	s.raw(c, http.StatusAccepted, g.answer(), newline())
 }
 
 // orderJob queues an action and answers with its job.

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -25,7 +26,9 @@ type change struct {
 type guest struct {
 	id   string
 	kind string // its Type
-	data []byte // its JSON, as it is answered
+	data []byte // its JSON
+
+	shown []byte // the same as it is answered: without secrets; nil if there are none
 }
 
 // fence is the highest token that was seen for a guest. A zero token is none.
@@ -180,7 +183,16 @@ func storedGuest(data []byte) (*guest, error) {
 	if head.ID == "" {
 		return nil, errRecord
 	}
-	return &guest{id: head.ID, kind: head.Type, data: append([]byte(nil), data...)}, nil
+	g := &guest{id: head.ID, kind: head.Type, data: append([]byte(nil), data...)}
+	if !bytes.Contains(data, []byte(`"user_data"`)) {
+		return g, nil
+	}
+	full, err := g.decode()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errRecord, err)
+	}
+	g.shown, err = shownOf(full)
+	return g, err
 }
 
 // newGuest makes what is stored of g.
@@ -192,7 +204,24 @@ func newGuest(g *mistify.Guest) (*guest, error) {
 	if len(data) > MaxGuest {
 		return nil, invalid("the guest %s has %d bytes as JSON, at most %d are kept: make its metadata smaller", g.ID, len(data), MaxGuest)
 	}
-	return &guest{id: g.ID, kind: g.Type, data: data}, nil
+	shown, err := shownOf(g)
+	return &guest{id: g.ID, kind: g.Type, data: data, shown: shown}, err
+}
+
+// shownOf is a guest's JSON without its secrets; nil if it has none.
+func shownOf(g *mistify.Guest) ([]byte, error) {
+	if g.CloudInit.UserData == "" {
+		return nil, nil
+	}
+	return json.Marshal(g.Shown())
+}
+
+// answer is the JSON that clients get.
+func (g *guest) answer() []byte {
+	if g.shown != nil {
+		return g.shown
+	}
+	return g.data
 }
 
 // decode gives a copy that is the caller's own.

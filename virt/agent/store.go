@@ -380,7 +380,7 @@ func (s *store) guestList() []byte {
 	}
 	size := 3
 	for _, g := range s.guests {
-		size += len(g.data) + 1
+		size += len(g.answer()) + 1
 	}
 	b := bytes.NewBuffer(make([]byte, 0, size))
 	b.WriteByte('[')
@@ -388,7 +388,7 @@ func (s *store) guestList() []byte {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		b.Write(s.guests[id].data)
+		b.Write(s.guests[id].answer())
 	}
 	b.WriteString("]\n")
 	s.all = b.Bytes()

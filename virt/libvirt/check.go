@@ -55,6 +55,8 @@ func checkGuest(g virt.Guest) error {
 		return problem(g, virt.ErrUnsupported, "libvirt runs virtual machines here, not a %.32q", d.Type)
 	case d.Image != "":
 		return problem(g, virt.ErrUnsupported, `"image" needs an agent on the host: libvirt alone has no images`)
+	case d.CloudInit.Wanted() && d.CloudInit.Disk == "":
+		return problem(g, virt.ErrUnsupported, `"cloud_init" needs an agent on the host, which makes its disk; or make it yourself, and give its path as "cloud_init": {"disk": …}`)
 	case d.CPU < 1 || d.CPU > 4096:
 		return problem(g, virt.ErrInvalid, "%d CPUs are not between 1 and 4096", d.CPU)
 	case d.Memory < 1 || d.Memory > 1<<26:
@@ -187,7 +189,7 @@ func checkForward(f virt.Forward) error {
 func checkBoot(g virt.Guest) error {
 	d := g.Definition
 	for _, f := range []struct{ field, path string }{
-		{"boot.kernel", d.Boot.Kernel}, {"boot.initrd", d.Boot.Initrd}, {"cdrom", d.CDROM}, {"console.log", d.Console.Log},
+		{"boot.kernel", d.Boot.Kernel}, {"boot.initrd", d.Boot.Initrd}, {"cdrom", d.CDROM}, {"cloud_init.disk", d.CloudInit.Disk}, {"console.log", d.Console.Log},
 	} {
 		if f.path == "" {
 			continue

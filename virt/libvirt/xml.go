@@ -129,9 +129,15 @@ func addDisks(dom *libvirtxml.Domain, d virt.Definition, h host) {
 		index := uint(0)
 		dom.Devices.Controllers = append(dom.Devices.Controllers, libvirtxml.DomainController{Type: "scsi", Index: &index, Model: "virtio-scsi"})
 	}
-	if d.CDROM == "" {
-		return
+	for _, file := range []string{d.CDROM, d.CloudInit.Disk} {
+		if file != "" {
+			taken = append(taken, addCDROM(dom, file, h, taken))
+		}
 	}
+}
+
+// addCDROM returns the name of the device.
+func addCDROM(dom *libvirtxml.Domain, file string, h host, taken []string) string {
 	prefix := "sd"
 	if h.cdromBus == "ide" {
 		prefix = "hd"
@@ -145,10 +151,11 @@ func addDisks(dom *libvirtxml.Domain, d virt.Definition, h host) {
 	dom.Devices.Disks = append(dom.Devices.Disks, libvirtxml.DomainDisk{
 		Device:   "cdrom",
 		Driver:   &libvirtxml.DomainDiskDriver{Name: "qemu", Type: "raw"},
-		Source:   &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: d.CDROM}},
+		Source:   &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: file}},
 		Target:   &libvirtxml.DomainDiskTarget{Dev: device, Bus: h.cdromBus},
 		ReadOnly: &libvirtxml.DomainDiskReadOnly{},
 	})
+	return device
 }
 
 func addNICs(dom *libvirtxml.Domain, d virt.Definition, h host) {

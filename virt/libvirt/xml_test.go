@@ -27,7 +27,7 @@ func guestOf(id string, d virt.Definition) virt.Guest {
 // everything has every field set that a domain is made of.
 func everything() virt.Guest {
 	return guestOf("web1", virt.Definition{
-		CPU: 2, Memory: 512, CDROM: "/srv/iso/debian.iso",
+		CPU: 2, Memory: 512, CDROM: "/srv/iso/debian.iso", CloudInit: virt.CloudInit{UserData: "hush", Disk: "/srv/iso/web1.iso"},
 		Disks: []virt.Disk{{Size: 100}, {Size: 50, Bus: "scsi", Format: "raw"}, {Source: "/srv/given.img", Bus: "sata"}, {Size: 10, Bus: "ide", Volume: "own"}},
 		NICs: []virt.NIC{
 			{Type: "network", Network: "default", VLANs: []int{7}},
@@ -87,8 +87,13 @@ func roundTrip(t *testing.T, g virt.Guest, text string) {
 	}
 	d := g.Definition
 	disks := len(d.Disks)
-	if d.CDROM != "" {
-		disks++
+	for _, file := range []string{d.CDROM, d.CloudInit.Disk} {
+		if file != "" {
+			disks++
+		}
+	}
+	if strings.Contains(text, "hush") {
+		t.Error("the domain tells what cloud-init is told")
 	}
 	nics := 0
 	for _, n := range d.NICs {

@@ -112,6 +112,10 @@ func (g *Guest) Validate() error {
 	v.text("cdrom", g.CDROM)
 	v.text("boot", g.Boot.Kernel, g.Boot.Initrd, g.Boot.Firmware, g.Boot.Order)
 	v.long("boot.cmdline", g.Boot.Cmdline)
+	v.text("cloud_init.disk", g.CloudInit.Disk)
+	v.size("cloud_init.user_data", g.CloudInit.UserData, 64<<10)
+	v.size("cloud_init.meta_data", g.CloudInit.MetaData, 16<<10)
+	v.size("cloud_init.network_config", g.CloudInit.NetworkConfig, 16<<10)
 	v.text("console", g.Console.Serial, g.Console.Log)
 	if g.VNC < -1 || g.VNC > 65535 {
 		v.fail("vnc", fmt.Sprintf("%d is no port", g.VNC))
@@ -155,6 +159,13 @@ func (v *checker) count(field string, n, most int) {
 func (v *checker) text(field string, texts ...string) { v.bounded(field, maxText, texts) }
 
 func (v *checker) long(field, text string) { v.bounded(field, 4*maxText, []string{text}) }
+
+// size bounds a text of many lines, of which nothing is said.
+func (v *checker) size(field, text string, most int) {
+	if len(text) > most {
+		v.fail(field, fmt.Sprintf("it has %d bytes, at most %d are allowed", len(text), most))
+	}
+}
 
 func (v *checker) bounded(field string, most int, texts []string) {
 	for _, t := range texts {

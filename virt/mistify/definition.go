@@ -28,7 +28,7 @@ func GuestFrom(v virt.Guest) (*Guest, error) {
 	}
 	g := &Guest{
 		ID: v.UUID, Name: v.Name, Type: d.Type, Image: d.Image, Memory: uint(d.Memory), CPU: uint(d.CPU),
-		Boot: d.Boot, CDROM: d.CDROM, Console: d.Console,
+		Boot: d.Boot, CDROM: d.CDROM, Console: d.Console, CloudInit: d.CloudInit,
 		Metadata: map[string]string{MetaNode: v.ID},
 	}
 	if v.Tenant != "" {
@@ -74,6 +74,7 @@ func (g *Guest) Virt() (virt.Guest, error) {
 	v := virt.Guest{ID: orElse(g.Metadata[MetaNode], id), UUID: id, Name: orElse(g.Name, id), Tenant: g.Metadata[MetaTenant]}
 	d := virt.Definition{
 		UUID: id, Type: "vm", CPU: int(g.CPU), Memory: int(g.Memory), Image: g.Image, Boot: g.Boot, CDROM: g.CDROM, Console: g.Console,
+		CloudInit: g.CloudInit,
 	}
 	if g.Container() {
 		d.Type = TypeContainer

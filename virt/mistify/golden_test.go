@@ -24,14 +24,14 @@ func fullGuest() *Guest {
 			Gateway: "10.0.0.1", Device: "vnet0", VLANs: []int{1, 2}, Type: "user", Forward: []virt.Forward{{Port: 2222, To: 22}}}},
 		Disks:    []Disk{{Bus: "virtio", Device: "vda", Size: 1024, Volume: "guests/x/disk-0", Image: "img", Source: "/dev/zvol/x", Format: "raw"}},
 		Metadata: map[string]string{"foo": "bar"},
-		Name:     "web1", Boot: virt.Boot{Kernel: "/k"}, CDROM: "/iso", Console: virt.Console{Serial: "pty"},
+		Name:     "web1", Boot: virt.Boot{Kernel: "/k"}, CDROM: "/iso", Console: virt.Console{Serial: "pty"}, CloudInit: virt.CloudInit{UserData: "#!/bin/sh", Disk: "/seed.iso"},
 	}
 }
 
 const fullGuestJSON = `{"id":"0f8fad5b-d9cb-469f-a165-70867728950e","type":"container","image":"busybox",` +
 	`"nics":[{"name":"net0","network":"br0","model":"virtio","mac":"52:54:00:00:00:01","address":"10.0.0.2","netmask":"255.255.255.0","gateway":"10.0.0.1","device":"vnet0","vlans":[1,2],"type":"user","forward":[{"port":2222,"to":22}]}],` +
 	`"disks":[{"bus":"virtio","device":"vda","size":1024,"volume":"guests/x/disk-0","image":"img","source":"/dev/zvol/x","format":"raw"}],` +
-	`"state":"running","memory":512,"cpu":2,"vnc":5900,"metadata":{"foo":"bar"},"name":"web1","boot":{"kernel":"/k"},"cdrom":"/iso","console":{"serial":"pty"}}`
+	`"state":"running","memory":512,"cpu":2,"vnc":5900,"metadata":{"foo":"bar"},"name":"web1","boot":{"kernel":"/k"},"cdrom":"/iso","console":{"serial":"pty"},"cloud_init":{"user_data":"#!/bin/sh","disk":"/seed.iso"}}`
 
 // Every type is written exactly as Mistify's is, member for member in its
 // order, and read back the same.

@@ -25,6 +25,8 @@ type Guest struct {
 	Boot    virt.Boot    `json:"boot,omitzero"`
 	CDROM   string       `json:"cdrom,omitempty"`
 	Console virt.Console `json:"console,omitzero"`
+
+	CloudInit virt.CloudInit `json:"cloud_init,omitzero"` // an agent answers it without user_data
 }
 
 // TypeContainer is the Type of a guest, and of an image, that is a container's.
@@ -63,6 +65,16 @@ type Disk struct {
 // Container reports whether the actions of g are those of containers.
 func (g *Guest) Container() bool { return g.Type == TypeContainer }
 
+// Shown is g as answers and listings show it: without what may be a secret.
+func (g *Guest) Shown() *Guest {
+	if g == nil || g.CloudInit.UserData == "" {
+		return g
+	}
+	c := *g
+	c.CloudInit = g.CloudInit.Hidden()
+	return &c
+}
+
 // Clone returns a copy that shares nothing with g.
 func (g *Guest) Clone() *Guest {
 	if g == nil {
@@ -97,6 +109,9 @@ func (g *Guest) Carry(from *Guest) {
 	}
 	if g.Console == (virt.Console{}) {
 		g.Console = from.Console
+	}
+	if g.CloudInit == (virt.CloudInit{}) {
+		g.CloudInit = from.CloudInit
 	}
 	for i := range g.Disks {
 		if i < len(from.Disks) && g.Disks[i].Format == "" {

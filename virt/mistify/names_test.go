@@ -215,12 +215,12 @@ func TestGuestValidate(t *testing.T) {
 func TestCarry(t *testing.T) {
 	g := fullGuest()
 	old := g.Clone()
-	old.Name, old.CDROM, old.Boot, old.Console = "", "", virt.Boot{}, virt.Console{}
+	old.Name, old.CDROM, old.Boot, old.Console, old.CloudInit = "", "", virt.Boot{}, virt.Console{}, virt.CloudInit{}
 	old.Disks[0].Format, old.NICs[0].Type, old.NICs[0].Forward = "", "", nil
 	old.State = "stopped"
 	old.Disks = append(old.Disks, Disk{})
 	old.Carry(g)
-	if old.Name != g.Name || old.CDROM != g.CDROM || old.Boot != g.Boot || old.Console != g.Console || old.Disks[0] != g.Disks[0] || old.NICs[0].Type != "user" || len(old.NICs[0].Forward) != 1 {
+	if old.Name != g.Name || old.CDROM != g.CDROM || old.Boot != g.Boot || old.Console != g.Console || old.CloudInit != g.CloudInit || old.Disks[0] != g.Disks[0] || old.NICs[0].Type != "user" || len(old.NICs[0].Forward) != 1 {
 		t.Errorf("it lost something: %+v", old)
 	}
 	if old.State != "stopped" || len(old.Disks) != 2 {

@@ -17,6 +17,9 @@ type SnapshotRequest struct {
 	Dest              string `json:"dest"`              // the name of a snapshot to create
 	Recursive         bool   `json:"recursive"`         // of all disks
 	DestroyMoreRecent bool   `json:"destroyMoreRecent"` // when rolling back
+
+	// Additions, of a download.
+	Offset int64 `json:"offset,omitempty"` // so many bytes were received before: only the rest
 }
 
 // SnapshotResponse has no snapshot where none was found.

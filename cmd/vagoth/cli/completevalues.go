@@ -292,7 +292,7 @@ func (c *completion) pairs() {
 			}
 		}
 	}
-	for _, k := range []string{"cpu", "memory", "disk", "image", "kernel", "initrd", "cmdline", "network"} {
+	for _, k := range []string{"cpu", "memory", "disk", "image", "kernel", "initrd", "cmdline", "network", "user_data", "meta_data", "network_config"} {
 		if k == "disk" || k == "network" || !c.given(k) {
 			c.add("", k+"=")
 		}

@@ -27,12 +27,14 @@ func newCmd(a *app) *cobra.Command {
 		Long: `Create a node, all of it or nothing.
 
 KEY=VALUE pairs are cpu, memory (512 is MB; 2G), disk (10G; may be repeated),
-image, kernel, initrd, cmdline, network (may be repeated), or what the
-provisioner takes, such as template and size. --definition reads a whole
+image, kernel, initrd, cmdline, network (may be repeated), user_data, meta_data
+and network_config for cloud-init (or @FILE with it; no answer shows user_data),
+or what the provisioner takes, such as template and size. --definition reads a whole
 definition from a file (JSON or YAML; - is standard input); the pairs win over
 it.`,
 		Example: `  vagoth new web1 template=debian size=small
   vagoth new db1 cpu=4 memory=8G disk=20G network=lan --tag role=db
+  vagoth new web1 cpu=1 memory=1G image=debian user_data=@web1.yaml
   vagoth new web1 --definition web1.yaml --dry-run`,
 		Args: args(1, -1, "an ID for the node, then KEY=VALUE pairs"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -41,7 +43,7 @@ it.`,
 			if err != nil {
 				return err
 			}
-			if req.Definition, req.Args, err = pairs(doc, args[1:]); err != nil {
+			if req.Definition, req.Args, err = a.pairs(doc, args[1:]); err != nil {
 				return err
 			}
 			if req.Tags, err = tagMap(tags); err != nil {
@@ -110,7 +112,7 @@ Everything else is changed by flags, in a command of its own.`,
 			if err != nil {
 				return err
 			}
-			doc, more, err := pairs(doc, args[1:])
+			doc, more, err := a.pairs(doc, args[1:])
 			if err != nil {
 				return err
 			}

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"strconv"
 	"strings"
@@ -53,8 +54,10 @@ func (a *app) readInput(name string) ([]byte, error) {
 
 // pairs sorts KEY=VALUE arguments into the definition and the provisioner's
 // arguments.
-func pairs(doc registry.Document, list []string) (registry.Document, map[string]string, error) {
-	set, boot, more := map[string]any{}, map[string]any{}, map[string]string{}
+//
+// Of user_data, meta_data and network_config @FILE is what the file holds.
+func (a *app) pairs(doc registry.Document, list []string) (registry.Document, map[string]string, error) {
+	set, boot, seed, more := map[string]any{}, map[string]any{}, map[string]any{}, map[string]string{}
 	var disks, nics []any
 	for _, arg := range list {
 		k, v, ok := strings.Cut(arg, "=")
@@ -77,6 +80,15 @@ func pairs(doc registry.Document, list []string) (registry.Document, map[string]
 			set[k] = v
 		case "kernel", "initrd", "cmdline":
 			boot[k] = v
+		case "user_data", "meta_data", "network_config":
+			if name, isFile := strings.CutPrefix(v, "@"); isFile {
+				data, err := a.readInput(name)
+				if err != nil {
+					return doc, nil, err
+				}
+				v = string(data)
+			}
+			seed[k] = v
 		default:
 			if _, twice := more[k]; twice {
 				return doc, nil, usagef("%s is given twice", k)
@@ -92,19 +104,20 @@ func pairs(doc registry.Document, list []string) (registry.Document, map[string]
 			set[k] = v
 		}
 	}
-	if len(boot) > 0 {
-		var old struct {
-			Boot map[string]any `json:"boot"`
+	for k, given := range map[string]map[string]any{"boot": boot, "cloud_init": seed} {
+		if len(given) == 0 {
+			continue
 		}
-		if err := doc.Decode(&old); err != nil {
+		all, err := doc.Map()
+		if err != nil {
 			return doc, nil, usageError{err}
 		}
-		for k, v := range old.Boot {
-			if _, given := boot[k]; !given {
-				boot[k] = v
-			}
+		merged, _ := all[k].(map[string]any)
+		if merged == nil {
+			merged = map[string]any{}
 		}
-		set["boot"] = boot
+		maps.Copy(merged, given)
+		set[k] = merged
 	}
 	doc, err := doc.Merge(set)
 	return doc, more, err

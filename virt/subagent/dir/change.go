@@ -34,7 +34,7 @@ func pendingFile(guest string) string { return store.GuestFolder(guest) + "/pend
 // caller holds the guest. It answers the snapshots that the change is about.
 func (s *Store) change(ctx context.Context, sh *shelf, c pendingChange) (*mistify.SnapshotResponse, error) {
 	disks := sh.numbered(c.Disks)
-	if err := s.changeable(sh.guest, c, disks); err != nil {
+	if err := errors.Join(s.changeable(sh.guest, c, disks), s.unread(sh.guest, c, disks)); err != nil {
 		return nil, err
 	}
 	if err := s.write(pendingFile(sh.guest), c); err != nil {

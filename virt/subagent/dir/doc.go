@@ -4,6 +4,7 @@
 //	DIR/images/ID/image.qcow2      an image, never written again, and image.json, where it is from
 //	DIR/guests/UUID/disk-N.qcow2   a guest's disk (or .raw), backed by an image or blank
 //	DIR/guests/UUID/snapshots/NAME a snapshot of all its disks; what they held is in the qcow2 files
+//	DIR/guests/UUID/cidata.iso     what cloud-init in the guest is told
 //	DIR/volumes/ID.qcow2           a volume of no guest
 //	DIR/incoming, DIR/half         what is being downloaded and made
 //
@@ -11,7 +12,9 @@
 // made, is made in half, synced and renamed; what is removed, is renamed there
 // first. Opening the store empties both folders. A change of several disks is
 // written down before it begins, in guests/UUID/pending.json: a snapshot that did
-// not end is taken back, a rollback or removal is done to its end.
+// not end is taken back, a rollback or removal is done to its end. For which job of
+// the agent disks are made is written down before they are, in guests/UUID/made.json:
+// UndoGuestDisks removes these and no others.
 //
 // # Why
 //
@@ -21,6 +24,9 @@
 // what it says is checked, and the image that guests get is a new file that
 // qemu-img wrote from the old one's content. No format is ever guessed by a program
 // of QEMU: a guest can write a header of qcow2 into its raw disk.
+//
+// A download of a snapshot is made as it is read, by package virt/subagent/qcow2,
+// which says why; it needs no room, and one that broke off can go on.
 //
 // Snapshots are those inside of qcow2. They leave the name of the disk's file as
 // it is, so that no definition changes, and can be removed in any order. Their

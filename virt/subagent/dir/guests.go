@@ -70,6 +70,13 @@ func (s *Store) VerifyDisks(_ context.Context, r *mistify.GuestRequest) (*mistif
 	if err := s.verify(p); err != nil {
 		return nil, err
 	}
+	seed, err := s.seed(p.Guest)
+	if err != nil {
+		return nil, err
+	}
+	if seed != nil {
+		p.Guest.CloudInit.Disk = s.path(seedFile(p.Guest.ID))
+	}
 	return &mistify.GuestResponse{Guest: p.Guest}, nil
 }
 
@@ -130,7 +137,7 @@ func (s *Store) room(size int64) error {
 
 // CreateGuestDisks makes the disks of a guest that are not there yet, and answers
 // where all of them are. If one cannot be made, those that this call made are
-// removed.
+// removed. The disk for cloud-init is one of them.
 func (s *Store) CreateGuestDisks(ctx context.Context, r *mistify.GuestRequest) (_ *mistify.GuestResponse, err error) {
 	p, err := s.rules.Plan(r.Guest)
 	if err != nil {
@@ -144,32 +151,35 @@ func (s *Store) CreateGuestDisks(ctx context.Context, r *mistify.GuestRequest) (
 	if err := s.verify(p); err != nil {
 		return nil, err
 	}
-	if !p.Ours() {
+	seed, err := s.seed(p.Guest)
+	if err != nil {
+		return nil, err
+	}
+	if !p.Ours() && seed == nil {
 		return &mistify.GuestResponse{Guest: p.Guest}, nil
 	}
 	if err := s.mkdir(store.GuestFolder(p.Guest.ID)); err != nil {
 		return nil, err
 	}
+	missing, err := s.missing(p, seed != nil)
+	if err != nil {
+		return nil, err
+	}
 	var made []string
 	defer func() {
-		if err == nil {
-			return
+		if err != nil {
+			err = errors.Join(err, s.unmake(p.Guest.ID, r.Job, made))
 		}
-		for _, name := range made {
-			err = errors.Join(err, s.remove(name))
-		}
-		// Only an empty folder is removed by this; it is no error that it is not.
-		_ = s.root.Remove(store.GuestFolder(p.Guest.ID))
 	}()
+	if err := s.making(p.Guest.ID, r.Job, missing); err != nil {
+		return nil, err
+	}
 	for i, name := range p.Names {
 		if name == "" {
 			continue
 		}
 		file := name + "." + p.Specs[i].Format
-		switch there, err := s.there(file); {
-		case err != nil:
-			return nil, err
-		case there:
+		if !slices.Contains(missing, file) {
 			continue
 		}
 		size, err := s.makeDisk(ctx, file, p.Specs[i])
@@ -179,7 +189,43 @@ func (s *Store) CreateGuestDisks(ctx context.Context, r *mistify.GuestRequest) (
 		made = append(made, file)
 		p.Guest.Disks[i].Size = store.Megabytes(size)
 	}
+	if seed != nil {
+		if err := s.putSeed(p.Guest, seed); err != nil {
+			return nil, fmt.Errorf("cannot make the disk for cloud-init: %w", err)
+		}
+	}
 	return &mistify.GuestResponse{Guest: p.Guest}, nil
+}
+
+// missing lists the files of a plan that are not there.
+func (s *Store) missing(p *store.Plan, seed bool) (files []string, err error) {
+	for i, name := range p.Names {
+		if name != "" {
+			files = append(files, name+"."+p.Specs[i].Format)
+		}
+	}
+	if seed {
+		files = append(files, seedFile(p.Guest.ID))
+	}
+	return slices.DeleteFunc(files, func(name string) bool {
+		there, problem := s.there(name)
+		err = errors.Join(err, problem)
+		return there
+	}), err
+}
+
+// unmake removes files that a call made before it failed, and the guest's folder
+// if nothing else is in it.
+func (s *Store) unmake(guest, job string, files []string) (err error) {
+	for _, name := range files {
+		err = errors.Join(err, s.remove(name))
+	}
+	if have, problem := s.disks(guest); err == nil && problem == nil && len(have) == 0 && job != "" {
+		err = s.remove(madeFile(guest))
+	}
+	// Only an empty folder is removed by this; it is no error that it is not.
+	_ = s.root.Remove(store.GuestFolder(guest))
+	return err
 }
 
 // makeDisk makes one disk and returns its bytes.
@@ -235,7 +281,7 @@ func (s *Store) DeleteGuestDisks(ctx context.Context, r *mistify.GuestRequest) (
 	if err := s.remove(store.GuestFolder(id)); err != nil {
 		return nil, err
 	}
-	return &mistify.GuestResponse{Guest: s.rules.Forget(r.Guest, id)}, nil
+	return &mistify.GuestResponse{Guest: s.forget(r.Guest, id)}, nil
 }
 
 // idle refuses disks that QEMU has open.

@@ -245,7 +245,6 @@ func TestArguments(t *testing.T) {
 		info + disk,
 		"qemu-img snapshot -q --image-opts -a snap-s" + inside,
 		info + disk,
-		"qemu-img convert -q -f qcow2 -O qcow2 -l snapshot.name=snap-s -- " + disk + " DIR/half/?",
 		info + disk,
 		info + disk, // whether it is still there
 		"qemu-img snapshot -q --image-opts -d snap-s" + inside,

@@ -2,7 +2,6 @@ package dir
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -273,36 +272,4 @@ func numbersOf(disks []shelved) (numbers []int) {
 		numbers = append(numbers, d.n)
 	}
 	return numbers
-}
-
-// DownloadSnapshot opens the content of a disk's snapshot as a qcow2 file that
-// needs no other, an image again. A guest with one disk need not name it.
-func (s *Store) DownloadSnapshot(ctx context.Context, r *mistify.SnapshotRequest) (*mistify.Download, error) {
-	tmp := unnamed()
-	_, err := s.onShelf(ctx, r.ID, true, func(sh *shelf, at mistify.SnapshotID) (*mistify.SnapshotResponse, error) {
-		disks, err := sh.having(at)
-		if err != nil {
-			return nil, err
-		}
-		if len(disks) != 1 {
-			return nil, fmt.Errorf("%w: the snapshot %s is of %d disks: name one, as in guests/%s/disk-0@%s", virt.ErrInvalid, at, len(disks), at.Guest, at.Name)
-		}
-		return nil, s.qemu.Convert(ctx, s.path(disks[0].name), qcow2, prefix+at.Name, s.path(tmp), qcow2)
-	})
-	if err != nil {
-		return nil, errors.Join(err, s.root.RemoveAll(tmp))
-	}
-	f, err := s.root.Open(tmp)
-	if err != nil {
-		return nil, err
-	}
-	// Nobody else needs its name, and a process that is killed leaves nothing.
-	if err := s.root.Remove(tmp); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	stat, err := f.Stat()
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return &mistify.Download{ReadCloser: f, ContentType: "application/octet-stream", Length: stat.Size()}, nil
 }

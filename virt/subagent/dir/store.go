@@ -53,6 +53,8 @@ type Store struct {
 	rules store.Rules
 	locks store.Locks // of guests and volumes
 	uses  store.Uses
+
+	reading readings // snapshots that are being downloaded
 }
 
 // The folders of a store.

@@ -113,7 +113,7 @@ func (d *disks) same(name, snapshot, backing string, rnd *rand.Rand) {
 // content that qemu-img reads.
 func TestImage(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(uint64(testlong.Seed(t)), 1))
-	for round := range testlong.Count(t, 60) {
+	for round := range testlong.Count(t, 30) {
 		d := newDisks(t)
 		cluster := []string{"512", "4k", "64k", "64k", "2M"}[rnd.IntN(5)]
 		size := 512 * (1 + rnd.Int64N(24<<11)) // up to 24 MiB

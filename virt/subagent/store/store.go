@@ -30,6 +30,12 @@ type Disks interface {
 	DeleteGuestDisks(context.Context, *mistify.GuestRequest) (*mistify.GuestResponse, error)
 }
 
+// Undoer is a Store that takes back what CreateGuestDisks made for one job of the
+// agent: the undo of that stage.
+type Undoer interface {
+	UndoGuestDisks(context.Context, *mistify.GuestRequest) (*mistify.GuestResponse, error)
+}
+
 // Volumes are room of no guest; the disks of guests are listed with them.
 type Volumes interface {
 	ListVolumes(context.Context, *mistify.VolumeRequest) (*mistify.VolumeResponse, error)
@@ -65,6 +71,9 @@ func Register(server *mistify.Server, s Store) {
 	on(server, s.VerifyDisks, "VerifyDisks")
 	on(server, s.CreateGuestDisks, "CreateGuestDisks")
 	on(server, s.DeleteGuestDisks, "DeleteGuestsDisks", "DeleteGuestDisks")
+	if u, ok := s.(Undoer); ok {
+		on(server, u.UndoGuestDisks, "UndoGuestDisks")
+	}
 	on(server, s.ListVolumes, "ListVolumes")
 	on(server, s.GetVolume, "GetVolume")
 	on(server, s.CreateVolume, "CreateVolume")
