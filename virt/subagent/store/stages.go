@@ -5,10 +5,10 @@ import "github.com/vagoth/vagoth/virt/subagent"
 // Stages are what a store does for which action.
 func Stages() []subagent.Stage {
 	return []subagent.Stage{
-		{Action: "create", Method: Service + ".CreateGuestDisks", Idempotent: true, Turn: subagent.Early},
+		{Action: "create", Method: Service + ".CreateGuestDisks", Idempotent: true, Undo: Service + ".UndoGuestDisks", Turn: subagent.Early},
 		// It says where the disks are, or are to be.
 		{Action: "define", Method: Service + ".VerifyDisks", Idempotent: true, Turn: subagent.Early},
-		{Action: "provision", Method: Service + ".CreateGuestDisks", Idempotent: true, Turn: subagent.Early},
+		{Action: "provision", Method: Service + ".CreateGuestDisks", Idempotent: true, Undo: Service + ".UndoGuestDisks", Turn: subagent.Early},
 		{Action: "deprovision", Method: Service + ".DeleteGuestDisks", Idempotent: true, Turn: subagent.Late},
 		{Action: "delete", Method: Service + ".DeleteGuestDisks", Idempotent: true, Turn: subagent.Late},
 		{Action: "listImages", Method: Service + ".ListImages", Idempotent: true},

@@ -23,16 +23,13 @@ type Images interface {
 	CloneImage(context.Context, *mistify.ImageRequest) (*mistify.VolumeResponse, error)
 }
 
-// Disks are those of guests.
+// Disks are those of guests. UndoGuestDisks takes back what CreateGuestDisks made
+// for one job of the agent, and nothing that was there before; package subagent
+// says what an undo is.
 type Disks interface {
 	VerifyDisks(context.Context, *mistify.GuestRequest) (*mistify.GuestResponse, error)
 	CreateGuestDisks(context.Context, *mistify.GuestRequest) (*mistify.GuestResponse, error)
 	DeleteGuestDisks(context.Context, *mistify.GuestRequest) (*mistify.GuestResponse, error)
-}
-
-// Undoer is a Store that takes back what CreateGuestDisks made for one job of the
-// agent: the undo of that stage.
-type Undoer interface {
 	UndoGuestDisks(context.Context, *mistify.GuestRequest) (*mistify.GuestResponse, error)
 }
 
@@ -71,9 +68,7 @@ func Register(server *mistify.Server, s Store) {
 	on(server, s.VerifyDisks, "VerifyDisks")
 	on(server, s.CreateGuestDisks, "CreateGuestDisks")
 	on(server, s.DeleteGuestDisks, "DeleteGuestsDisks", "DeleteGuestDisks")
-	if u, ok := s.(Undoer); ok {
-		on(server, u.UndoGuestDisks, "UndoGuestDisks")
-	}
+	on(server, s.UndoGuestDisks, "UndoGuestDisks")
 	on(server, s.ListVolumes, "ListVolumes")
 	on(server, s.GetVolume, "GetVolume")
 	on(server, s.CreateVolume, "CreateVolume")
