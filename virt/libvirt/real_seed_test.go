@@ -32,7 +32,7 @@ func TestRealCloudInit(t *testing.T) {
 	r.power(g, virt.PowerStart)
 	text := testbed.WaitForText(t, r.log("web1"), testbed.GuestUp, patience)
 	for _, want := range []string{
-		`cidata /dev/sr0: `, `LABEL="cidata"`, "cidata user-data: #cloud-config", "cidata user-data: hostname: told",
+		"cidata label cidata ", "cidata user-data: #cloud-config", "cidata user-data: hostname: told",
 		`cidata meta-data: "instance-id": "` + g.UUID + `",`, `cidata meta-data: "local-hostname": "web1"`, `cidata network-config: "10.0.2.15/24"`,
 	} {
 		if !strings.Contains(text, want) {
