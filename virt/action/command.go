@@ -10,6 +10,7 @@ import (
 	"io"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	gosync "sync"
@@ -25,7 +26,8 @@ import (
 const (
 	maxCommandOut  = registry.MaxDocument
 	maxCommandLine = 4 << 10
-	commandWait    = 5 * time.Second // for its pipes to close after it was killed
+	commandGrace   = 5 * time.Second // between the request to end and the kill
+	commandWait    = time.Second     // for its pipes to close after that
 )
 
 // call is what a command reads on its standard input, and a URL is posted.
@@ -69,7 +71,9 @@ func general(name string) scheduler.Action {
 // with anything but 0; with 64, 65, 77 or 78 (EX_USAGE, EX_DATAERR, EX_NOPERM,
 // EX_CONFIG of sysexits.h) another attempt makes no sense, with others, such as
 // 75 (EX_TEMPFAIL), it does. When the job ends early or timeout is over, it and
-// all that it started are killed.
+// all that it started get SIGTERM, and SIGKILL five seconds later. On Linux it
+// is killed when this process dies, so that it does not overlap the next
+// attempt; what it has started itself is not.
 //
 // It takes vm, an object called args, and anything else; one that replaces a
 // built-in action takes the same as that, and args.
@@ -83,11 +87,18 @@ func Command(name string, argv []string, timeout time.Duration) (scheduler.Actio
 	argv = append([]string(nil), argv...)
 	a := general(name)
 	a.Name, a.Help, a.Timeout = name, "runs "+argv[0], timeout
-	a.Run = func(ctx context.Context, t scheduler.Task) (any, error) { return runCommand(ctx, t, argv) }
+	a.Run = program{argv, commandGrace}.run
 	return a, nil
 }
 
-func runCommand(ctx context.Context, t scheduler.Task, argv []string) (any, error) {
+// program is what an action runs.
+type program struct {
+	argv  []string
+	grace time.Duration
+}
+
+func (p program) run(ctx context.Context, t scheduler.Task) (any, error) {
+	argv := p.argv
 	in, err := json.Marshal(callOf(t, trail.From(ctx)))
 	if err != nil {
 		return nil, fmt.Errorf("cannot encode the job: %w", err)
@@ -97,15 +108,12 @@ func runCommand(ctx context.Context, t scheduler.Task, argv []string) (any, erro
 	log := newCommandLog(t)
 	out, lines := &talk{log: log, limit: maxCommandOut}, &lineLog{log: log.add}
 	cmd.Stdout, cmd.Stderr = out, lines
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = commandWait
-	err = cmd.Run()
+	err = p.runGroup(cmd)
 	lines.flush()
 	out.flush()
 	switch {
 	case ctx.Err() != nil && err != nil:
-		return nil, fmt.Errorf("%s was killed: %w", argv[0], context.Cause(ctx))
+		return nil, fmt.Errorf("%s was stopped: %w", argv[0], context.Cause(ctx))
 	case errors.Is(err, exec.ErrWaitDelay):
 		// It is done; something that it started still holds its pipes.
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
@@ -124,6 +132,32 @@ func runCommand(ctx context.Context, t scheduler.Task, argv []string) (any, erro
 		return nil, fmt.Errorf("%s has run, and %w: write a JSON object, or to standard error", argv[0], err)
 	}
 	return res, nil
+}
+
+// runGroup runs a command in a process group of its own, which is asked to end
+// when the command's context does, and killed after the grace.
+func (p program) runGroup(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	dieWithParent(cmd.SysProcAttr)
+	kill := func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	var timer *time.Timer // set before Wait returns
+	cmd.Cancel = func() error {
+		timer = time.AfterFunc(p.grace, kill)
+		return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
+	}
+	cmd.WaitDelay = p.grace + commandWait
+
+	// For the kernel the parent is the thread that started the command. It is
+	// kept for this goroutine until the command has ended: another one could
+	// lock it to itself and end it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	err := cmd.Run()
+	if timer != nil {
+		timer.Stop()
+		kill() // what the command has started and left behind when it was asked to end
+	}
+	return err
 }
 
 // lineLog hands on whole lines.

@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -108,23 +111,115 @@ func TestCommandIsKilledWithItsChildren(t *testing.T) {
 		_, err := a.Run(ctx, &logTask{})
 		done <- err
 	}()
-	var pid int
+	pid := pidIn(t, pidFile)
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("it ended with %v", err)
+	}
+	eventually(t, func() bool { return gone(pid) })
+}
+
+// TestCommandHasAGrace ends a job whose program tidies up when it is asked to
+// end, and one whose program and its child do not listen.
+func TestCommandHasAGrace(t *testing.T) {
+	for name, c := range map[string]struct {
+		text  string
+		grace time.Duration
+		tidy  bool
+	}{
+		"it ends by itself": {`trap 'echo tidied up >&2; exit 3' TERM; echo $$ > "$1"; while :; do sleep 0.01; done`, time.Hour, true},
+		"it does not":       {`trap '' TERM; (while :; do sleep 1; done) & echo $! > "$1"; while :; do sleep 1; done`, 50 * time.Millisecond, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			path, pidFile := filepath.Join(dir, "program"), filepath.Join(dir, "pid")
+			if err := os.WriteFile(path, []byte("#!/bin/sh\n"+c.text), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			task, done := &logTask{}, make(chan error, 1)
+			go func() {
+				_, err := program{[]string{path, pidFile}, c.grace}.run(ctx, task)
+				done <- err
+			}()
+			pid := pidIn(t, pidFile)
+			cancel()
+			if err := <-done; !errors.Is(err, context.Canceled) {
+				t.Errorf("it ended with %v", err)
+			}
+			eventually(t, func() bool { return gone(pid) })
+			if tidied := slices.Contains(task.lines, "tidied up"); tidied != c.tidy {
+				t.Errorf("tidied up: %v, its log is %q", tidied, task.lines)
+			}
+		})
+	}
+}
+
+// TestCommandDiesWithItsParent kills the process that runs a program.
+func TestCommandDiesWithItsParent(t *testing.T) {
+	const path = "VAGOTH_TEST_PARENT"
+	if pidFile := os.Getenv(path); pidFile != "" {
+		_, err := program{[]string{"/bin/sh", "-c", `echo $$ > "$1"; exec sleep 1000`, "sh", pidFile}, time.Hour}.run(t.Context(), &logTask{})
+		t.Fatal("the program has ended: ", err)
+	}
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux tells a process of its parent's death")
+	}
+	pidFile := filepath.Join(t.TempDir(), "pid")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestCommandDiesWithItsParent$")
+	cmd.Env = append(os.Environ(), path+"="+pidFile)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := pidIn(t, pidFile)
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // killed
+	eventually(t, func() bool { return gone(pid) })
+}
+
+// TestCommandOutlivesThreads ends threads of this process, as goroutines do that
+// lock them, while a program runs that one of them may have started.
+func TestCommandOutlivesThreads(t *testing.T) {
+	dir := t.TempDir()
+	var commands, threads sync.WaitGroup
+	for i := range 8 {
+		commands.Go(func() {
+			if _, err := (program{[]string{"/bin/sh", "-c", `while ! [ -e "$1/go" ]; do sleep 0.01; done`, "sh", dir}, time.Second}).run(t.Context(), &logTask{}); err != nil {
+				t.Errorf("command %d: %v", i, err)
+			}
+		})
+	}
+	for range 200 {
+		threads.Go(runtime.LockOSThread) // the thread ends with it
+	}
+	threads.Wait()
+	if err := os.WriteFile(filepath.Join(dir, "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	commands.Wait()
+}
+
+// pidIn waits for the number of a process in a file.
+func pidIn(t *testing.T, path string) (pid int) {
+	t.Helper()
 	eventually(t, func() bool {
-		data, err := os.ReadFile(pidFile)
+		data, err := os.ReadFile(path)
 		if err != nil {
 			return false
 		}
 		pid, err = strconv.Atoi(strings.TrimSpace(string(data)))
 		return err == nil
 	})
-	cancel()
-	if err := <-done; !errors.Is(err, context.Canceled) {
-		t.Errorf("it ended with %v", err)
-	}
-	eventually(t, func() bool {
-		state, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-		return syscall.Kill(pid, 0) != nil || err == nil && strings.Contains(string(state), ") Z ")
-	})
+	return pid
+}
+
+// gone reports whether a process has ended, though nobody may have asked how.
+func gone(pid int) bool {
+	state, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	return syscall.Kill(pid, 0) != nil || err == nil && strings.Contains(string(state), ") Z ")
 }
 
 // eventually polls a condition.
