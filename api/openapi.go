@@ -99,13 +99,21 @@ func (b *schemas) operation(r route) object {
 	if r.ifMatch {
 		params = append(params, object{"name": "If-Match", "in": "header", "schema": object{"type": "string"}, "description": "the ETag that the node must still have"})
 	}
+	if r.brief {
+		params = append(params, object{"name": Preference, "in": "header", "schema": object{"type": "string", "examples": []string{PreferBrief}},
+			"description": PreferBrief + " asks for a short answer, which says so in " + preferenceApplied + ": of jobs id, package and state, of a list of completions only what was refused"})
+	}
 	for _, h := range trailHeaders() {
 		params = append(params, object{"$ref": "#/components/parameters/" + h})
+	}
+	done := object{"description": "it was done", "content": b.content(r.out, r.media)}
+	if r.brief {
+		done["headers"] = object{preferenceApplied: object{"schema": object{"type": "string"}, "description": PreferBrief + " if the answer is a short one"}}
 	}
 	op := object{
 		"operationId": operationID(r), "summary": r.help, "parameters": params,
 		"responses": object{
-			"200":     object{"description": "it was done", "content": b.content(r.out, r.media)},
+			"200":     done,
 			"default": object{"$ref": "#/components/responses/Problem"},
 		},
 	}

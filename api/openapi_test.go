@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -84,6 +85,10 @@ func TestOpenAPI(t *testing.T) {
 		}
 		if len(got) != len(want) {
 			t.Errorf("%s has the parameters %v, want %v", id, got, want)
+		}
+		prefers := slices.ContainsFunc(at(t, op, "parameters").([]any), func(p any) bool { return p.(map[string]any)["name"] == Preference })
+		if prefers != r.brief {
+			t.Errorf("%s: tells of Prefer: %v", id, prefers)
 		}
 		if r.role != anybody && at(t, op, "x-vagoth-role") != string(r.role) {
 			t.Errorf("%s: role %v", id, at(t, op, "x-vagoth-role"))

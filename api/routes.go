@@ -20,6 +20,7 @@ type route struct {
 	in, out      any      // a value of the body's type; nil is none, "" is what help says
 	query        []string // the parameters that it takes; others are refused
 	ifMatch      bool     // it takes the header If-Match
+	brief        bool     // it takes the header Prefer, see Preference
 	media        string   // of a body that is no JSON object or list
 	role         Role     // the least that may; where it is forgotten only an admin
 	load         load     // with what it is counted
@@ -70,7 +71,7 @@ func (s *server) nodeRoutes() []route {
 			help: "store a blob: the body, as it is"},
 		{method: "DELETE", path: "/v1/nodes/:ref/blobs/:key", do: s.deleteBlob, out: registry.Node{}, role: operator,
 			help: "remove a blob"},
-		{method: "POST", path: "/v1/nodes/:ref/jobs", do: s.submitAction, in: JobRequest{}, out: []scheduler.Status{}, query: []string{"wait"}, role: operator, load: perhapsUrgent,
+		{method: "POST", path: "/v1/nodes/:ref/jobs", do: s.submitAction, brief: true, in: JobRequest{}, out: []scheduler.Status{}, query: []string{"wait"}, role: operator, load: perhapsUrgent,
 			help: "queue an action for the node, on the node's own queue; it answers when the job is queued or, with wait (such as 30s), when it has ended or the time is over"},
 		{method: "GET", path: "/v1/nodes/:ref/info", do: s.guestInfo, out: virt.Info{}, role: reader,
 			help: "look at a VM on its host, now"},
@@ -92,7 +93,7 @@ func (s *server) jobRoutes() []route {
 	return []route{
 		{method: "GET", path: "/v1/actions", do: s.listActions, out: []ActionInfo{}, role: reader,
 			help: "what jobs can do, and the parameters that each action takes"},
-		{method: "POST", path: "/v1/jobs", do: s.submitPackage, in: scheduler.Package{}, out: []scheduler.Status{}, query: []string{"wait"}, role: operator,
+		{method: "POST", path: "/v1/jobs", do: s.submitPackage, brief: true, in: scheduler.Package{}, out: []scheduler.Status{}, query: []string{"wait"}, role: operator,
 			help: "queue a package of jobs, all of them or none; the trail stands in the headers; wait as with a node's jobs, for all of them"},
 		{method: "GET", path: "/v1/jobs", do: s.listJobs, out: []scheduler.Status{}, query: []string{"queue", "action", "package", "state", "since", "after", "limit"}, role: reader,
 			help: "the newest jobs that match; state may be given several times; since is a time (of submission), and after the last job of the page before"},
@@ -102,7 +103,7 @@ func (s *server) jobRoutes() []route {
 			help: "the lines that a job has logged"},
 		{method: "POST", path: "/v1/jobs/:id/cancel", do: s.cancelJob, out: scheduler.Status{}, role: operator, load: urgent,
 			help: "end a job early; a running one ends when its function returns"},
-		{method: "POST", path: "/v1/jobs/:id/retry", do: s.retryJob, in: scheduler.RetryOptions{}, out: []scheduler.Status{}, role: operator,
+		{method: "POST", path: "/v1/jobs/:id/retry", do: s.retryJob, brief: true, in: scheduler.RetryOptions{}, out: []scheduler.Status{}, role: operator,
 			help: "give a job that is parked or did not succeed another round of attempts, at the head of its queue; with_dependents does so to those that ended because of it"},
 		{method: "POST", path: "/v1/jobs/:id/skip", do: s.skipJob, out: scheduler.Status{}, role: operator,
 			help: "cancel a parked job and let its dependents go on"},
@@ -117,7 +118,7 @@ func (s *server) jobRoutes() []route {
 			help: "a package and how many of its jobs stand where"},
 		{method: "POST", path: "/v1/packages/:id/jobs", do: s.addJobs, in: AddRequest{}, out: Added{}, role: operator,
 			help: "add jobs to a package that is not enqueued yet"},
-		{method: "POST", path: "/v1/packages/:id/enqueue", do: s.enqueue, out: []scheduler.Status{}, query: []string{"wait"}, role: operator,
+		{method: "POST", path: "/v1/packages/:id/enqueue", do: s.enqueue, brief: true, out: []scheduler.Status{}, query: []string{"wait"}, role: operator,
 			help: "queue a package, all of it or nothing; once more gives the same answer; wait as with jobs"},
 		{method: "POST", path: "/v1/packages/:id/cancel", do: s.cancelPackage, out: scheduler.PackageStatus{}, role: operator, load: urgent,
 			help: "cancel all jobs of a package that have not ended, or discard one that is not enqueued"},
@@ -151,7 +152,7 @@ func (s *server) workRoutes() []route {
 			help: "extend a lease and tell the progress; the answer says whether to stop"},
 		{method: "POST", path: "/v1/leases/log", do: s.addLog, in: LogRequest{}, out: Empty{}, role: worker,
 			help: "add lines to a job's log"},
-		{method: "POST", path: "/v1/leases/complete", do: s.complete, in: CompleteRequest{}, out: Completed{}, role: worker, load: urgent,
+		{method: "POST", path: "/v1/leases/complete", do: s.complete, brief: true, in: CompleteRequest{}, out: Completed{}, role: worker, load: urgent,
 			help: "end attempts; a single completion that stands in the body itself is answered with the job's status alone, or with its error"},
 		{method: "POST", path: "/v1/leases/return", do: s.handBack, in: ReturnRequest{}, out: Empty{}, role: worker, load: urgent,
 			help: "give a lease up without an end: the job keeps its place and is handed out again at once"},
