@@ -337,7 +337,6 @@ func (s *server) poll(c *gin.Context) {
 		ids = append(ids, n.ID())
 	}
 	report, err := s.m.Monitor.Poll(ctx, ids...)
-	s.o.Metrics.polled(report)
 	s.answer(c, report, err)
 }
 

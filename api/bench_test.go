@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vagoth/vagoth/internal/benchdisk"
+	"github.com/vagoth/vagoth/internal/gcroom"
 	"github.com/vagoth/vagoth/manager"
 	"github.com/vagoth/vagoth/scheduler"
 	"github.com/vagoth/vagoth/scheduler/broker"
@@ -29,6 +31,7 @@ import (
 // nothing, since they share the processors with what is measured, and those of
 // this package.
 func BenchmarkPackages(b *testing.B) {
+	defer gcroom.Take().Release() // as the daemon does
 	for _, clients := range []int{1, 16} {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
 			benchPackages(b, clients, func(address string) benchWorker { return dialWire(b, address) })
@@ -76,6 +79,7 @@ func benchPackages(b *testing.B, clients int, dial func(address string) benchWor
 		workers[i] = dial(l.Addr().String())
 	}
 	var submitted, done, rounds atomic.Int64
+	raw := benchdisk.Sync(b, 500)
 	before, used := benchStats(b, s), processorTime(b)
 	b.ResetTimer()
 	var all sync.WaitGroup
@@ -105,6 +109,8 @@ func benchPackages(b *testing.B, clients int, dial func(address string) benchWor
 	b.ReportMetric(float64(used.Nanoseconds())/1000/float64(b.N), "cpu-µs/job") // clients and all
 	b.ReportMetric(float64(b.N)/float64(max(benchStats(b, s).Syncs-before.Syncs, 1)), "jobs/sync")
 	b.ReportMetric(float64(b.N)/float64(rounds.Load()), "jobs/next")
+	raw = (raw + benchdisk.Sync(b, 500)) / 2
+	b.ReportMetric(float64(time.Second)/float64(raw), "raw-syncs/s")
 	if err := srv.Close(); err != nil {
 		b.Error(err)
 	}

@@ -369,9 +369,11 @@ func (c *Client) open(ctx context.Context, method, path string, body io.Reader) 
 			req.Header.Set(h.name, url.PathEscape(h.text))
 		}
 	}
-	resp, err := c.http.Do(req)
+	// Redirects are not followed and cookies not kept, so the transport is asked
+	// itself.
+	resp, err := c.http.Transport.RoundTrip(req)
 	if err != nil {
-		return nil, err
+		return nil, &url.Error{Op: method[:1] + strings.ToLower(method[1:]), URL: req.URL.Redacted(), Err: err}
 	}
 	if resp.StatusCode < 300 {
 		return resp.Body, nil

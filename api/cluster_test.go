@@ -161,7 +161,10 @@ func (p plainProvisioner) Deprovision(ctx context.Context, id string) error {
 }
 
 // plainMonitor polls by asking each host, and writes whether it answers.
-type plainMonitor struct{ c virt.Cluster }
+type plainMonitor struct {
+	c      virt.Cluster
+	polled func(monitor.Report)
+}
 
 func (plainMonitor) Run(ctx context.Context) error { <-ctx.Done(); return nil }
 func (plainMonitor) Close() error                  { return nil }
@@ -184,6 +187,7 @@ func (m plainMonitor) Poll(ctx context.Context, hosts ...string) (monitor.Report
 		}
 		rep.Hosts = append(rep.Hosts, monitor.HostReport{Host: h.ID(), Name: h.Name(), State: state})
 	}
+	m.polled(rep)
 	return rep, nil
 }
 
@@ -244,7 +248,7 @@ func testMenu(o *opts) manager.Menu {
 		Allocator: map[string]component.Kind[allocator.Deps, allocator.Allocator]{"fixed": fixed.Kind()},
 		Monitor: map[string]component.Kind[monitor.Deps, monitor.Monitor]{"plain": component.Define("plain", none{},
 			func(_ context.Context, _ none, d monitor.Deps) (monitor.Monitor, error) {
-				return plainMonitor{d.Cluster}, nil
+				return plainMonitor{d.Cluster, d.Polled}, nil
 			})},
 		Drivers: map[string]component.Kind[virt.DriverDeps, virt.Driver]{"sim": sim.Kind()},
 		Classes: map[string]provisioner.Class{"vm": virt.VMClass(), "hypervisor": virt.HypervisorClass(), "any": provisioner.AnyClass(),
@@ -275,10 +279,11 @@ func (c *cluster) fake() *full {
 // cluster is an open cluster with a client of its handler.
 type cluster struct {
 	*Client
-	t   *testing.T
-	m   *manager.Manager
-	h   http.Handler
-	ctx context.Context //nolint:containedctx // it lives as long as the test
+	t       *testing.T
+	m       *manager.Manager
+	h       http.Handler
+	metrics *Metrics        // if it is full
+	ctx     context.Context //nolint:containedctx // it lives as long as the test
 }
 
 func newCluster(t *testing.T, o opts) *cluster {
@@ -292,13 +297,14 @@ func newCluster(t *testing.T, o opts) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := manager.Open(t.Context(), s, manager.Options{})
+	timings := NewTimings()
+	m, err := manager.Open(t.Context(), s, manager.Options{Wrote: timings.Wrote, Polled: timings.Polled})
 	if err != nil {
 		t.Fatal(err)
 	}
 	o.api.Version, o.api.Now = "test", func() time.Time { return time.Now().Add(time.Hour) }
 	if o.full {
-		o.api.Metrics = NewMetrics(m)
+		o.api.Metrics = NewMetrics(m, timings)
 	}
 	h := Handler(m, o.api)
 	tr := InProcess(h)
@@ -308,7 +314,7 @@ func newCluster(t *testing.T, o opts) *cluster {
 		}
 	})
 	ctx := trail.With(context.Background(), trail.New("tester", "to test it: ✓ 100%"))
-	return &cluster{Client: NewClient("http://vagoth", recorder{tr}), t: t, m: m, h: h, ctx: ctx}
+	return &cluster{Client: NewClient("http://vagoth", recorder{tr}), t: t, m: m, h: h, metrics: o.api.Metrics, ctx: ctx}
 }
 
 func must[T any](t *testing.T) func(v T, err error) T {

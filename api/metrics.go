@@ -31,16 +31,46 @@ type Metrics struct {
 	runs     *prometheus.HistogramVec
 	ends     *prometheus.CounterVec
 	missed   prometheus.Counter
-	polls    *prometheus.HistogramVec
 }
+
+// Timings are the figures of a cluster that are taken while it works. They are
+// made before it is opened, see manager.Options.
+type Timings struct {
+	writes prometheus.Histogram
+	polls  *prometheus.HistogramVec
+}
+
+// NewTimings returns figures of nothing yet.
+func NewTimings() *Timings {
+	return &Timings{
+		writes: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "vagoth_registry_write_seconds", Help: "How long writes to the registry took, until they were on disk.", Buckets: shortBuckets()}),
+		polls:  prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "vagoth_poll_seconds", Help: "How long polls of hosts took, host by host, scheduled and asked for.", Buckets: shortBuckets()}, []string{"host_state"}),
+	}
+}
+
+// Wrote counts a write to the registry.
+func (t *Timings) Wrote(d time.Duration) { t.writes.Observe(d.Seconds()) }
+
+// Polled counts what a poll found.
+func (t *Timings) Polled(rep monitor.Report) {
+	for _, h := range rep.Hosts {
+		if h.Skipped == "" {
+			t.polls.WithLabelValues(string(h.State)).Observe(h.Took.Seconds())
+		}
+	}
+}
+
+// shortBuckets are half a millisecond to two minutes.
+func shortBuckets() []float64 { return prometheus.ExponentialBuckets(0.0005, 4, 10) }
 
 // other stands for what people can name as they like: a label has few values.
 const other = "other"
 
-// NewMetrics returns the figures of m. Those of jobs are counted while Run runs.
-func NewMetrics(m *manager.Manager) *Metrics {
-	short := prometheus.ExponentialBuckets(0.0005, 4, 10) // half a millisecond to two minutes
-	long := prometheus.ExponentialBuckets(0.01, 4, 12)    // 10 milliseconds to 12 hours
+// NewMetrics returns the figures of m, with those of t, if it was opened with
+// them. Those of jobs are counted while Run runs.
+func NewMetrics(m *manager.Manager, t *Timings) *Metrics {
+	short := shortBuckets()
+	long := prometheus.ExponentialBuckets(0.01, 4, 12) // 10 milliseconds to 12 hours
 	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
 		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
 	}
@@ -52,12 +82,14 @@ func NewMetrics(m *manager.Manager) *Metrics {
 		runs:     histogram("vagoth_job_run_seconds", "How long the last attempt of a job took.", long, "action"),
 		ends:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "vagoth_jobs_ended_total", Help: "Jobs that ended, by action, end and the error's code."}, []string{"action", "state", "code"}),
 		missed:   prometheus.NewCounter(prometheus.CounterOpts{Name: "vagoth_job_events_lost_total", Help: "How often ended jobs went uncounted, since too much happened at once."}),
-		polls:    histogram("vagoth_requested_poll_seconds", "How long polls of hosts took that were asked for by a request.", short, "host_state"),
 	}
 	x.reg.MustRegister(
-		x.requests, x.took, x.waits, x.runs, x.ends, x.missed, x.polls, storeCollector{m},
+		x.requests, x.took, x.waits, x.runs, x.ends, x.missed, storeCollector{m},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
+	if t != nil {
+		x.reg.MustRegister(t.writes, t.polls)
+	}
 	x.Handler = promhttp.HandlerFor(x.reg, promhttp.HandlerOpts{
 		ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: maxHeavy, Timeout: 2 * readyWithin,
 	})
@@ -112,18 +144,6 @@ func (x *Metrics) ended(st scheduler.Status) {
 	}
 	x.waits.WithLabelValues(action).Observe(max(0, st.StartedAt.Sub(st.SubmittedAt)).Seconds())
 	x.runs.WithLabelValues(action).Observe(max(0, st.EndedAt.Sub(st.StartedAt)).Seconds())
-}
-
-// polled counts what a poll found.
-func (x *Metrics) polled(rep monitor.Report) {
-	if x == nil {
-		return
-	}
-	for _, h := range rep.Hosts {
-		if h.Skipped == "" {
-			x.polls.WithLabelValues(string(h.State)).Observe(h.Took.Seconds())
-		}
-	}
 }
 
 // observe counts the requests of a route.

@@ -19,7 +19,7 @@ func TestMetrics(t *testing.T) {
 	must[*registry.Node](t)(registry.SetState(c.ctx, c.m.Registry, "h1", "up"))
 	must[scheduler.QueueStatus](t)(c.SetQueue(c.ctx, "storage", scheduler.Paused))
 	must[scheduler.QueueStatus](t)(c.SetQueue(c.ctx, "vm-1", scheduler.Open))
-	x := NewMetrics(c.m)
+	x := c.metrics
 	c.h = Handler(c.m, Options{Metrics: x})
 	tr := InProcess(c.h)
 	defer func() {
@@ -54,7 +54,8 @@ func TestMetrics(t *testing.T) {
 		`vagoth_jobs_ended_total{action="other",code="other",state="failed"} 1`,
 		`vagoth_job_wait_seconds_sum{action="other"} 35\d\d`,
 		`vagoth_job_run_seconds_sum{action="other"} (59|6\d)`,
-		`vagoth_requested_poll_seconds_count{host_state="up"} \d`,
+		`vagoth_poll_seconds_count{host_state="up"} \d`,
+		`vagoth_registry_write_seconds_count [1-9]`,
 		`vagoth_http_requests_total{method="POST",route="/v1/jobs",status="200"} 1`,
 		`vagoth_http_request_seconds_count{route="/v1/jobs"} 1`,
 		`go_goroutines \d`,
@@ -93,7 +94,7 @@ func TestMetricsOfSync(t *testing.T) {
 	c := newCluster(t, opts{})
 	ctx, cancel := context.WithCancel(c.ctx)
 	done := make(chan error, 1)
-	x := NewMetrics(c.m)
+	x := NewMetrics(c.m, nil)
 	go func() { done <- x.Run(ctx) }()
 	cancel()
 	if err := <-done; err != nil {

@@ -34,7 +34,7 @@ func Loop(ctx context.Context, s *Settings, o Options, every time.Duration, each
 	}
 	o = o.withDefaults()
 	r := &rounds{}
-	mon, err := s.monitor.Open(ctx, monitor.Deps{Cluster: r, Jobs: r, Log: o.Log, Now: o.Now})
+	mon, err := s.monitor.Open(ctx, monitor.Deps{Cluster: r, Jobs: r, Log: o.Log, Now: o.Now, Polled: o.Polled})
 	if err != nil {
 		return fmt.Errorf("cannot open monitor %s: %w", s.monitor.Kind, err)
 	}

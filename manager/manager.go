@@ -52,6 +52,9 @@ type Options struct {
 	Now      func() time.Time // nil is the machine's clock
 	LockWait time.Duration    // how long to wait for another process to release the data directory
 
+	Wrote  func(time.Duration)  // is told how long each write to the registry took; nil is nobody
+	Polled func(monitor.Report) // is told of each poll of hosts, asked for or scheduled; nil is nobody
+
 	// Work runs the jobs that are submitted through the Manager, and no others,
 	// until Close, which waits for those that run: for a script or a command
 	// where no daemon is. It means nothing to a scheduler that runs jobs in
@@ -91,7 +94,7 @@ func Open(ctx context.Context, s *Settings, o Options) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.Monitor, err = s.monitor.Open(ctx, monitor.Deps{Cluster: m, Jobs: m.Scheduler, Log: o.Log, Now: o.Now})
+	m.Monitor, err = s.monitor.Open(ctx, monitor.Deps{Cluster: m, Jobs: m.Scheduler, Log: o.Log, Now: o.Now, Polled: o.Polled})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot open monitor %s: %w", s.monitor.Kind, err), m.Close())
 	}
@@ -161,7 +164,7 @@ func (m *Manager) openRegistry(ctx context.Context, o Options) (err error) {
 	if err := os.MkdirAll(s.Data, 0o700); err != nil {
 		return fmt.Errorf("cannot make the data directory: %w", err)
 	}
-	if m.Registry, err = s.registry.Open(ctx, registry.Deps{Data: s.Data, Log: o.Log, Now: o.Now, LockWait: o.LockWait}); err != nil {
+	if m.Registry, err = s.registry.Open(ctx, registry.Deps{Data: s.Data, Log: o.Log, Now: o.Now, LockWait: o.LockWait, Wrote: o.Wrote}); err != nil {
 		return fmt.Errorf("cannot open registry %s: %w", s.registry.Kind, err)
 	}
 	m.opened("registry", m.Registry.Close)

@@ -78,4 +78,5 @@ type Deps struct {
 	Jobs    scheduler.Inspector // which jobs are in flight
 	Log     *slog.Logger
 	Now     func() time.Time
+	Polled  func(Report) // is told of each poll, asked for or scheduled; it must not block. nil is nobody
 }

@@ -25,6 +25,7 @@ var order = []row{
 	{name: "manager/component", bare: true},
 	{name: "internal/layers"},
 	{name: "internal/lockfile"},
+	{name: "internal/gcroom"},
 	{name: "internal/testlong", class: suite},
 	{name: "internal/benchdisk", class: suite},
 	{name: "internal/powercut", class: suite},

@@ -79,7 +79,11 @@ func (m *Monitor) Poll(ctx context.Context, hosts ...string) (monitor.Report, er
 	if err != nil && m.closing.Err() != nil {
 		err = ErrClosed
 	}
-	return r.report(), err
+	rep := r.report()
+	if m.deps.Polled != nil {
+		m.deps.Polled(rep)
+	}
+	return rep, err
 }
 
 // Run polls once at the beginning, because what is written is of unknown age,

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/trail"
@@ -49,6 +50,7 @@ func (db *DB) Update(ctx context.Context, fn func(registry.Tx) error) error {
 	if err := origin.Validate(); err != nil {
 		return &registry.InvalidError{Field: "trail", Reason: err.Error()}
 	}
+	began := time.Now()
 	if err := db.lock(ctx); err != nil {
 		return err
 	}
@@ -62,6 +64,7 @@ func (db *DB) Update(ctx context.Context, fn func(registry.Tx) error) error {
 		db.lead(b)
 	}
 	<-b.done
+	db.wrote(time.Since(began))
 	if b.err != nil {
 		return b.err
 	}

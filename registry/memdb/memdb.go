@@ -18,6 +18,7 @@ import (
 type DB struct {
 	store   string // names it, in cursors
 	now     func() time.Time
+	wrote   func(time.Duration)
 	slog    *slog.Logger
 	log     log
 	tables  *gomemdb.MemDB
@@ -69,7 +70,7 @@ func newDB(deps registry.Deps) (*DB, error) {
 		return nil, err
 	}
 	db := &DB{
-		now: deps.Now, slog: deps.Log, tables: tables, log: noLog{},
+		now: deps.Now, wrote: deps.Wrote, slog: deps.Log, tables: tables, log: noLog{},
 		words: newWords(), turn: make(chan struct{}, 1), syncing: make(chan struct{}, 1), closing: make(chan struct{}),
 	}
 	c := Defaults()

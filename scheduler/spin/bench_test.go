@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/vagoth/vagoth/internal/benchdisk"
+	"github.com/vagoth/vagoth/internal/gcroom"
 	"github.com/vagoth/vagoth/scheduler"
 	"github.com/vagoth/vagoth/scheduler/broker"
 	"github.com/vagoth/vagoth/scheduler/spin"
@@ -174,6 +175,7 @@ func (w *wire) pack(client int) error {
 // BenchmarkVerbs measures commands a second over the six verbs, one call at a
 // time and every write synced: packages of 10 commands over 4 queues.
 func BenchmarkVerbs(b *testing.B) {
+	defer gcroom.Take().Release() // as the daemon does
 	for _, clients := range []int{1, 16} {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
 			br := openBroker(b, b.TempDir())

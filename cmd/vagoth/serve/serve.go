@@ -33,6 +33,7 @@ import (
 
 	"github.com/vagoth/vagoth/api"
 	"github.com/vagoth/vagoth/auth"
+	"github.com/vagoth/vagoth/internal/gcroom"
 	"github.com/vagoth/vagoth/internal/lockfile"
 	"github.com/vagoth/vagoth/manager"
 )
@@ -148,12 +149,16 @@ func prepare(s *manager.Settings, o Options) (*daemon, error) {
 
 // serve opens the cluster, serves it and closes it.
 func (d *daemon) serve(ctx context.Context) error {
+	defer gcroom.Take().Release()
 	d.systemd().Status("opening the stores in " + d.settings.Data)
-	m, err := manager.Open(ctx, d.settings, manager.Options{Log: d.log, Now: d.o.Now, LockWait: d.o.LockWait})
+	timings := api.NewTimings()
+	m, err := manager.Open(ctx, d.settings, manager.Options{
+		Log: d.log, Now: d.o.Now, LockWait: d.o.LockWait, Wrote: timings.Wrote, Polled: timings.Polled,
+	})
 	if err != nil {
 		return unlessEnded(ctx, err)
 	}
-	d.m, d.metrics = m, api.NewMetrics(m)
+	d.m, d.metrics = m, api.NewMetrics(m, timings)
 	if err := d.listen(ctx); err != nil {
 		return errors.Join(unlessEnded(ctx, err), d.closeListeners(), m.Close())
 	}

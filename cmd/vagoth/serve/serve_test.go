@@ -100,7 +100,7 @@ func TestMetrics(t *testing.T) {
 		if err != nil || resp.StatusCode != http.StatusOK {
 			t.Fatalf("%s: %s, %v", resp.Status, text, err)
 		}
-		return strings.Contains(string(text), `action="vm_poll"`)
+		return strings.Contains(string(text), `action="vm_poll"`) && strings.Contains(string(text), "vagoth_registry_write_seconds_count")
 	})
 }
 
