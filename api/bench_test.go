@@ -74,12 +74,12 @@ func benchPackages(b *testing.B, clients int, dial func(address string) benchWor
 	go func() { served <- srv.Serve(l) }()
 	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
 	defer cancel()
+	raw := benchdisk.Sync(b, 500) // before anybody is connected, as it may take longer than a connection may be silent
 	workers := make([]benchWorker, clients)
 	for i := range workers {
 		workers[i] = dial(l.Addr().String())
 	}
 	var submitted, done, rounds atomic.Int64
-	raw := benchdisk.Sync(b, 500)
 	before, used := benchStats(b, s), processorTime(b)
 	b.ResetTimer()
 	var all sync.WaitGroup
