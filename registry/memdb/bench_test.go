@@ -425,3 +425,31 @@ func BenchmarkBatch(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkFirstList lists what a few nodes have in common, after as many creates
+// as the trees of a state may lack: the longest that a listing waits for them.
+func BenchmarkFirstList(b *testing.B) {
+	for _, n := range sizes() {
+		b.Run(fmt.Sprintf("nodes=%d", n), func(b *testing.B) {
+			db, _ := fill(b, n)
+			made := n + (perHost+1)*500
+			for range b.N {
+				b.StopTimer()
+				for first := true; first || len(db.state.Load().late) < mostRecent(n)-1; first = false {
+					d := sample(made)
+					d.Parent = ""
+					if _, err := registry.Create(b.Context(), db, d); err != nil {
+						b.Fatal(err)
+					}
+					made++
+				}
+				s := db.state.Load()
+				b.StartTimer()
+				if l := s.posting(attr{kind: attrTenant, a: "tenant1"}); l.len() == 0 {
+					b.Fatal("nothing is listed")
+				}
+			}
+			b.ReportMetric(float64(mostRecent(n)-1), "changes")
+		})
+	}
+}
