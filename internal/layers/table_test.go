@@ -30,6 +30,7 @@ var order = []row{
 	{name: "internal/benchdisk", class: suite},
 	{name: "internal/powercut", class: suite},
 	{name: "internal/journal"},
+	{name: "internal/plainhttp"},
 
 	{name: "registry"},
 	{name: "registry/registrytest", class: suite},

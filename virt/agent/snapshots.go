@@ -11,6 +11,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/vagoth/vagoth/trail"
 	"github.com/vagoth/vagoth/virt/mistify"
 )
 
@@ -144,7 +145,7 @@ func (s *server) download(c *gin.Context) {
 
 // copyAtOnce is how many bytes are read before they are passed on. What came in
 // smaller pieces is passed on in these.
-const copyAtOnce = 256 << 10
+const copyAtOnce = 64 << 10
 
 // copy passes a download on. One that breaks off breaks the answer off too, so
 // that nobody takes it for a whole one.
@@ -158,27 +159,42 @@ func (s *server) copy(c *gin.Context, d *mistify.Download) {
 		h["Content-Length"] = []string{strconv.FormatInt(d.Length, 10)}
 	}
 	c.Writer.WriteHeader(http.StatusOK)
+	c.Writer.WriteHeaderNow()
+	sent, err := s.pass(c, d)
+	if err == nil {
+		return
+	}
+	var away *awayError
+	if errors.As(err, &away) || c.Request.Context().Err() != nil {
+		s.a.log.Info("agent: a download was given up by its client", "path", c.Request.URL.Path, "bytes", sent, "err", err, "trail", trail.From(c.Request.Context()))
+	} else {
+		s.a.log.Warn("agent: a download broke off", "path", c.Request.URL.Path, "bytes", sent, "err", err, "trail", trail.From(c.Request.Context()))
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// awayError is a client that takes nothing any more.
+type awayError struct{ error }
+
+// pass copies a download to its client. As long as something moves there is time.
+func (s *server) pass(c *gin.Context, d *mistify.Download) (sent int64, err error) {
 	rc := http.NewResponseController(c.Writer)
 	buf := make([]byte, copyAtOnce)
-	var sent int64
 	for {
 		n, err := d.Read(buf)
 		if n > 0 {
-			_ = rc.SetWriteDeadline(time.Now().Add(s.a.cfg.StreamStall)) // as long as something moves there is time
+			_ = rc.SetWriteDeadline(time.Now().Add(s.a.cfg.StreamStall))
 			if _, err := c.Writer.Write(buf[:n]); err != nil {
-				s.a.log.Info("agent: a download was given up by its client", "path", c.Request.URL.Path, "bytes", sent, "err", err)
-				panic(http.ErrAbortHandler)
+				return sent, &awayError{err}
 			}
 			c.Writer.Flush()
 			sent += int64(n)
 		}
-		if errors.Is(err, io.EOF) && (d.Length < 0 || sent == d.Length) {
-			c.Writer.WriteHeaderNow()
-			return
-		}
-		if err != nil {
-			s.a.log.Warn("agent: a download broke off", "path", c.Request.URL.Path, "bytes", sent, "err", err)
-			panic(http.ErrAbortHandler)
+		switch {
+		case errors.Is(err, io.EOF) && (d.Length < 0 || sent == d.Length):
+			return sent, nil
+		case err != nil:
+			return sent, err
 		}
 	}
 }

@@ -9,11 +9,12 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptrace"
+	"os"
 	"strconv"
 	"sync/atomic"
 	"time"
 
+	"github.com/vagoth/vagoth/internal/plainhttp"
 	"github.com/vagoth/vagoth/trail"
 	"github.com/vagoth/vagoth/virt"
 )
@@ -74,8 +75,7 @@ type RPCOptions struct {
 type RPC struct {
 	name      string
 	path      string
-	url       string
-	transport *http.Transport
+	client    *plainhttp.Client
 	places    chan struct{}
 	maxAnswer int64
 	stall     time.Duration
@@ -107,41 +107,25 @@ func NewRPC(e Endpoint, o RPCOptions) (*RPC, error) {
 		o.MaxPending = 4
 	}
 	c.places = make(chan struct{}, o.MaxPending)
-	c.url = "http://127.0.0.1:" + strconv.Itoa(e.Port) + c.path
 	network, address := "tcp", e.String()
+	host := "127.0.0.1:" + strconv.Itoa(e.Port)
 	if e.Socket != "" || o.Dial != nil {
-		c.url, network, address = "http://127.0.0.1"+c.path, "unix", e.Socket
+		host, network, address = "127.0.0.1", "unix", e.Socket
 	}
-	dialer := &net.Dialer{}
-	c.transport = &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			if o.Dial != nil {
-				return o.Dial(ctx)
-			}
-			conn, err := dialer.DialContext(ctx, network, address)
-			if err != nil {
-				return nil, err
-			}
-			return newLiveConn(conn), nil
-		},
-		DisableCompression:     true,
-		MaxIdleConnsPerHost:    o.MaxPending,
-		IdleConnTimeout:        5 * time.Second, // sub-agents of Mistify close theirs after 10
-		MaxResponseHeaderBytes: 64 << 10,
-		ReadBufferSize:         32 << 10,
-		Protocols:              http1(),
+	dial := o.Dial
+	if dial == nil {
+		dialer := &net.Dialer{}
+		dial = func(ctx context.Context) (net.Conn, error) { return dialer.DialContext(ctx, network, address) }
 	}
+	c.client = plainhttp.New(plainhttp.Options{
+		Dial: dial, Host: host, MaxIdle: o.MaxPending,
+		IdleTimeout: 5 * time.Second, // sub-agents of Mistify close theirs after 10
+	})
 	return c, nil
 }
 
-func http1() *http.Protocols {
-	p := new(http.Protocols)
-	p.SetHTTP1(true)
-	return p
-}
-
 // Close ends the idle connections. Calls under way go on.
-func (c *RPC) Close() { c.transport.CloseIdleConnections() }
+func (c *RPC) Close() { c.client.Close() }
 
 // Name is the service's.
 func (c *RPC) Name() string { return c.name }
@@ -215,7 +199,7 @@ func (c *RPC) Call(ctx context.Context, method string, request, response any) er
 		return err
 	}
 	defer c.leave()
-	resp, err := c.post(ctx, method, body)
+	resp, err := c.post(ctx, method, body, 0)
 	if err != nil {
 		return err
 	}
@@ -259,25 +243,18 @@ func (c *RPC) leave() { <-c.places }
 
 // post sends a request, again only if nothing of it was sent on a connection
 // that turned out to be closed.
-func (c *RPC) post(ctx context.Context, method string, body []byte) (*http.Response, error) {
-	for try := 0; ; try++ {
-		var s sending
-		req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, s.trace()), http.MethodPost, c.url, bytes.NewReader(body))
-		if err != nil {
-			return nil, c.failed(method, true, err)
-		}
-		req.Header["Content-Type"] = []string{"application/json"}
-		req.Header["User-Agent"] = []string{"vagoth"}
-		SetTrail(req.Header, trail.From(ctx))
-		resp, err := c.transport.RoundTrip(req)
-		if err == nil {
-			return resp, nil
-		}
-		nothing := s.nothing(ctx.Err() != nil)
-		if !nothing || !s.got || try > cap(c.places) {
-			return nil, c.failed(method, nothing, brokenOff(ctx, err))
-		}
+func (c *RPC) post(ctx context.Context, method string, body []byte, stall time.Duration) (*http.Response, error) {
+	h := http.Header{"Content-Type": {"application/json"}, "User-Agent": {"vagoth"}}
+	SetTrail(h, trail.From(ctx))
+	resp, err := c.client.Do(ctx, plainhttp.Request{Method: http.MethodPost, Path: c.path, Header: h, Body: body, Stall: stall})
+	if err == nil {
+		return resp, nil
 	}
+	var failed *plainhttp.Error
+	if !errors.As(err, &failed) {
+		return nil, c.failed(method, false, err)
+	}
+	return nil, c.failed(method, !failed.Sent, brokenOff(ctx, failed.Err))
 }
 
 // brokenOff says in plain words why nothing, or no more, came.
@@ -285,6 +262,8 @@ func brokenOff(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("it took too long, or was given up: %w", context.Cause(ctx))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("it took too long, or was given up: %w", errStalled)
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return fmt.Errorf("it closed the connection in the middle of its answer: %w", err)
 	}

@@ -9,7 +9,6 @@ import (
 	"mime"
 	"net/http"
 	"sync"
-	"time"
 )
 
 // Download is a stream of bytes. Whoever gets one closes it.
@@ -40,18 +39,14 @@ func (c *RPC) Stream(ctx context.Context, method string, request any) (*Download
 	if err := c.enter(ctx, method); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	s := &stream{rpc: c, method: method, ctx: ctx, cancel: cancel}
-	s.timer = time.AfterFunc(c.stall, func() { cancel(errStalled) })
-	resp, err := c.post(ctx, method, body) //nolint:bodyclose // the stream closes it
-	s.timer.Stop()
+	s := &stream{rpc: c, method: method, ctx: ctx}
+	resp, err := c.post(ctx, method, body, c.stall) //nolint:bodyclose // the stream closes it
 	if err != nil {
 		s.end()
 		return nil, err
 	}
 	s.body = resp.Body
 	if resp.StatusCode != http.StatusOK {
-		s.timer.Reset(c.stall)
 		err := c.refusal(method, resp)
 		_ = s.Close()
 		return nil, err
@@ -69,17 +64,13 @@ func (c *RPC) Stream(ctx context.Context, method string, request any) (*Download
 type stream struct {
 	rpc    *RPC
 	method string
-	ctx    context.Context // its own, ended by Close
-	cancel context.CancelCauseFunc
-	timer  *time.Timer
+	ctx    context.Context //nolint:containedctx // it lives as long as the stream
 	body   io.ReadCloser
 	once   sync.Once
 }
 
 func (s *stream) Read(p []byte) (int, error) {
-	s.timer.Reset(s.rpc.stall)
 	n, err := s.body.Read(p)
-	s.timer.Stop()
 	if err != nil && err != io.EOF { //nolint:errorlint // a reader says io.EOF itself
 		err = s.rpc.failed(s.method, false, fmt.Errorf("the stream broke off: %w", brokenOff(s.ctx, err)))
 	}
@@ -92,10 +83,4 @@ func (s *stream) Close() error {
 	return s.body.Close()
 }
 
-func (s *stream) end() {
-	s.once.Do(func() {
-		s.timer.Stop()
-		s.cancel(context.Canceled)
-		s.rpc.leave()
-	})
-}
+func (s *stream) end() { s.once.Do(s.rpc.leave) }
