@@ -33,7 +33,7 @@ func (b *Body) Read(p []byte) (int, error) {
 	if b.left >= 0 {
 		b.left -= int64(n)
 	}
-	if err == io.EOF { //nolint:errorlint // a reader says io.EOF itself
+	if err == io.EOF {
 		b.end()
 	}
 	return n, err

@@ -126,5 +126,11 @@ func (s *server) getAction(c *gin.Context) {
 	}
 	if ref := h.Get("Referer"); ref != "" && h.Get("Sec-Fetch-Site") == "" && !sameHost(ref, c.Request.Host) {
 		s.fail(c, fmt.Errorf("%w: a page of another site leads here: use POST", mistify.ErrDenied))
+		return
 	}
+	c.Request = c.Request.WithContext(trail.Ensure(c.Request.Context(), "agent"))
+	c.Set(changes, true)
 }
+
+// changes is set on a request that changes something though it is a GET.
+const changes = "changes"

@@ -104,7 +104,7 @@ func (s *server) trail(c *gin.Context) {
 		c.Request = c.Request.WithContext(trail.Ensure(trail.With(c.Request.Context(), t), "agent"))
 	}
 	c.Next()
-	if !reading {
+	if !reading || c.GetBool(changes) {
 		s.a.log.Info("agent: request", "method", m, "path", fmt.Sprintf("%.200s", c.Request.URL.Path), "status", c.Writer.Status(), "trail", trail.From(c.Request.Context()))
 	}
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -58,6 +59,21 @@ func (a *Agent) late(ctx context.Context, err error, format string, args ...any)
 	return tooMany(format, args...)
 }
 
+// measure and measured are mistify.GuestMetricsRequest and its response with the
+// guest as it is stored, and without the one that is answered: neither is read.
+type (
+	measure struct {
+		Guest json.RawMessage   `json:"guest"`
+		Type  string            `json:"type"`
+		Args  map[string]string `json:"args,omitempty"`
+	}
+	measured struct {
+		Disk map[string]mistify.DiskMetrics `json:"disk"`
+		NIC  map[string]mistify.NICMetrics  `json:"nic"`
+		CPU  []mistify.CPUMetrics           `json:"cpu"`
+	}
+)
+
 // metrics answers with one kind of a guest's metrics.
 func (s *server) metrics(kind string) gin.HandlerFunc {
 	return func(c *gin.Context) {
@@ -70,16 +86,11 @@ func (s *server) metrics(kind string) gin.HandlerFunc {
 			s.fail(c, err)
 			return
 		}
-		g, err := known.decode()
-		if err != nil {
-			s.fail(c, err)
-			return
-		}
 		within(c, s.a.cfg.InfoTimeout*time.Duration(len(p.stages)+1))
 		all := mistify.GuestMetricsResponse{Disk: map[string]mistify.DiskMetrics{}, NIC: map[string]mistify.NICMetrics{}, CPU: []mistify.CPUMetrics{}}
 		err = s.a.ask(c.Request.Context(), known.id, p, func(ctx context.Context, at step) error {
-			var one mistify.GuestMetricsResponse
-			req := mistify.GuestMetricsRequest{Guest: g, Type: kind, Args: at.Args}
+			var one measured
+			req := measure{Guest: known.data, Type: kind, Args: at.Args}
 			if err := at.service.call(ctx, s.a.cfg.InfoTimeout, at.Method, &req, &one); err != nil {
 				return err
 			}

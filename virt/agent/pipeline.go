@@ -82,7 +82,7 @@ func (a *Agent) start(r *run, st *state, at step) *state {
 		return nil
 	}
 	now := a.settle(r, st, func() *change {
-		next := *st
+		next := a.fresh(st)
 		next.Status, next.UpdatedAt = mistify.JobRunning, since(a.now())
 		if next.StartedAt.IsZero() {
 			next.StartedAt = next.UpdatedAt
@@ -221,7 +221,7 @@ func (a *Agent) after(r *run, p *pipeline, st *state, out outcome, err error) *c
 	if st.Undo != nil {
 		return a.afterUndo(r, p, st, out, err)
 	}
-	next := *st
+	next := a.fresh(st)
 	next.UpdatedAt, next.Message = since(a.now()), out.message
 	c := &change{jobs: []*state{&next}}
 	if err == nil && out.guest != nil {
@@ -284,12 +284,25 @@ func (a *Agent) keep(c *change, next *state, out outcome) error {
 	if err != nil {
 		return err
 	}
-	if next.Guest == nil { // else the metadata is what was asked for with the job
-		g.Metadata = merge(stored.Metadata, out.in.Metadata, out.guest.Metadata)
+	before := stored.Metadata
+	if next.Guest != nil { // what was asked for with the job, and what was patched since
+		before = next.Guest.Metadata
 	}
+	g.Metadata = merge(before, out.in.Metadata, out.guest.Metadata)
 	next.Guest = nil
 	c.put, err = newGuest(g)
 	return err
+}
+
+// fresh is a copy of a job with the guest that it has now: whoever patches the
+// metadata of a guest patches those of the jobs that bring it, too. The caller
+// has the guest's lock.
+func (a *Agent) fresh(st *state) state {
+	next := *st
+	if now := a.store.job(st.ID); now != nil && !now.Status.Ended() {
+		next.Guest = now.Guest
+	}
+	return next
 }
 
 // merge applies to stored metadata what a stage changed: somebody may have

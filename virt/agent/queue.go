@@ -227,6 +227,17 @@ func (a *Agent) patchMetadata(ctx context.Context, id string, patch mistify.Meta
 	if c.put, err = newGuest(g); err != nil {
 		return nil, err
 	}
+	for _, st := range a.store.waiting(id) {
+		if st.Guest == nil {
+			continue
+		}
+		next := *st // it will make the guest what it was given
+		next.Guest = st.Guest.Clone()
+		if next.Guest.Metadata, err = patch.Apply(st.Guest.Metadata); err != nil {
+			return nil, err
+		}
+		c.jobs = append(c.jobs, &next)
+	}
 	return g.Metadata, a.store.do(ctx, c)
 }
 

@@ -373,3 +373,53 @@ func TestHostileService(t *testing.T) {
 	}
 	h.create(uuidOf(6))
 }
+
+// What is patched while a job that brings a guest waits or runs is kept: the
+// guest becomes what the job was given, with the patch.
+func TestPatchDuringProvision(t *testing.T) {
+	h := newHost(t, hostOptions{})
+	h.create(vm1)
+	in, out := make(chan string, 8), make(chan struct{})
+	h.sub.onGuest(func(_ context.Context, method string, r *mistify.GuestRequest) (*mistify.GuestResponse, error) {
+		in <- method
+		<-out
+		r.Guest.Metadata["stage"] = "was here"
+		return &mistify.GuestResponse{Guest: r.Guest}, nil
+	})
+	body := `{"type":"vm","memory":1024,"metadata":{"given":"1","b":"2"}}`
+	first := h.want(202, "POST", "/guests/"+vm1+"/provision", body).job()
+	<-in
+	second := h.want(202, "POST", "/guests/"+vm1+"/provision", body).job() // waits behind
+	h.want(200, "PATCH", "/guests/"+vm1+"/metadata", `{"patched":"yes","b":null}`)
+	for _, id := range []string{first, second} {
+		out <- struct{}{}
+		if j := h.ended(id); j.Status != mistify.JobComplete {
+			t.Fatalf("%+v", j)
+		}
+		if got := h.want(200, "GET", "/guests/"+vm1+"/metadata", "").body; got != `{"given":"1","patched":"yes","stage":"was here"}`+"\n" {
+			t.Errorf("%s", got)
+		}
+	}
+}
+
+// An action by GET has a trail as one by POST has: in its request, its job, and
+// their lines in the log.
+func TestGetActionTrail(t *testing.T) {
+	h := newHost(t, hostOptions{})
+	h.create(vm1)
+	id := h.want(202, "GET", "/guests/"+vm1+"/reboot", "").job()
+	if j := h.ended(id); j.Trail.Transaction == "" || j.Trail.Source != "agent" {
+		t.Errorf("%+v", j.Trail)
+	}
+	transaction := h.ended(id).Trail.Transaction
+	h.stop() // all is written
+	lines := 0
+	for line := range strings.Lines(h.log.String()) {
+		if strings.Contains(line, transaction) && (strings.Contains(line, "method=GET") || strings.Contains(line, "a job is complete")) {
+			lines++
+		}
+	}
+	if lines != 2 {
+		t.Errorf("%d lines of the log have the transaction %s:\n%s", lines, transaction, h.log)
+	}
+}
