@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -163,6 +164,16 @@ func printable(s string) string {
 		}
 		return r
 	}, s)
+}
+
+// Share lets a child hold the lock too: when this process is killed, nobody else gets
+// the lock before the child has ended. It is called before the child starts.
+func (l *Lock) Share(child *exec.Cmd) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.f != nil {
+		child.ExtraFiles = append(child.ExtraFiles, l.f)
+	}
 }
 
 // Release gives the lock up. A second Release does nothing.

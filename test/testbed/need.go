@@ -22,6 +22,7 @@ const CIVariable = "VAGOTH_CI"
 //	netns     network and mount namespaces can be made
 //	loop      loop devices with ext4, for the power-cut method
 //	guest     the kernel and initramfs of the tiny guest
+//	zfs       the guest with the real OpenZFS, and QEMU
 //	libvirt   libvirtd, virtlogd, virsh and QEMU, in namespaces of their own
 func Need(t testing.TB, parts ...string) {
 	t.Helper()
@@ -62,10 +63,17 @@ func available(ctx context.Context, part string) error {
 			}
 		}
 		return nil
+	case "zfs":
+		for _, file := range zfsFiles() {
+			if _, err := os.Stat(file); err != nil {
+				return fmt.Errorf("the guest with OpenZFS is not built; run test/testbed/setup as root: %w", err)
+			}
+		}
+		return programs("qemu-system-x86_64", "go")
 	case "libvirt":
 		return firstError(available(ctx, "netns"), programs("libvirtd", "virtlogd", "virsh", "qemu-system-x86_64", "qemu-img"))
 	}
-	known := []string{"root", "netns", "loop", "guest", "libvirt"}
+	known := []string{"root", "netns", "loop", "guest", "zfs", "libvirt"}
 	return fmt.Errorf("testbed knows no part %q; it knows %s", part, strings.Join(known, ", "))
 }
 

@@ -19,7 +19,9 @@ type SnapshotRequest struct {
 	DestroyMoreRecent bool   `json:"destroyMoreRecent"` // when rolling back
 
 	// Additions, of a download.
-	Offset int64 `json:"offset,omitempty"` // so many bytes were received before: only the rest
+	Offset int64  `json:"offset,omitempty"` // so many bytes were received before: only the rest
+	From   string `json:"from,omitempty"`   // the name of an older snapshot: only what changed since
+	Resume string `json:"resume,omitempty"` // a token of who received a part: only the rest
 }
 
 // SnapshotResponse has no snapshot where none was found.

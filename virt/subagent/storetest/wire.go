@@ -1,25 +1,24 @@
-package dir_test
+package storetest
 
 import (
 	"context"
 	"net"
 	"path/filepath"
-	"testing"
 	"time"
 
 	"github.com/vagoth/vagoth/virt/mistify"
 	"github.com/vagoth/vagoth/virt/subagent/store"
 )
 
-// TestEveryNameOfMistify calls what the configuration that Mistify's agent ships
+// wire calls what the configuration that Mistify's agent ships
 // calls, over the wire, and what this service has besides.
-func TestEveryNameOfMistify(t *testing.T) {
-	b := newBench(t)
+func wire(b *bench) {
+	t := b.T
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	server := mistify.NewServer(mistify.ServerOptions{})
 	b.s.Register(server)
-	socket := filepath.Join(b.web, "s")
+	socket := filepath.Join(b.web, "s") // a path of at most 107 bytes
 	ln, err := mistify.Listen(mistify.Endpoint{Socket: socket})
 	if err != nil {
 		t.Fatal(err)
@@ -42,8 +41,8 @@ func TestEveryNameOfMistify(t *testing.T) {
 		return c
 	}
 	storage, storageDownload := dial(""), dial(store.DownloadPath)
-	b.image("debian.qcow2", "qcow2", 2, 'd')
-	g := b.guest(mistify.Disk{Image: "debian"}, mistify.Disk{Size: 1})
+	b.qcow2("debian.qcow2", 2, 'd')
+	g := guest(mistify.Disk{Image: "debian"}, mistify.Disk{Size: 1})
 	image := &mistify.ImageRequest{ID: "debian", Source: b.url + "/debian.qcow2"}
 	dest := func(r *mistify.SnapshotRequest) *mistify.SnapshotRequest { r.Dest = "s"; return r }
 	guest := &mistify.GuestResponse{}
@@ -61,10 +60,10 @@ func TestEveryNameOfMistify(t *testing.T) {
 		{"CreateVolume", &mistify.VolumeRequest{ID: "v", Size: 1}, &mistify.VolumeResponse{}},
 		{"GetVolume", &mistify.VolumeRequest{ID: "v"}, &mistify.VolumeResponse{}},
 		{"ListVolumes", &mistify.VolumeRequest{}, &mistify.VolumeResponse{}},
-		{"CreateSnapshot", dest(at(g, "", "")), &mistify.SnapshotResponse{}},
-		{"ListSnapshots", at(g, "", ""), &mistify.SnapshotResponse{}},
-		{"GetSnapshot", at(g, "", "s"), &mistify.SnapshotResponse{}},
-		{"RollbackSnapshot", at(g, "", "s"), &mistify.SnapshotResponse{}},
+		{"CreateSnapshot", dest(At(g, "", "")), &mistify.SnapshotResponse{}},
+		{"ListSnapshots", At(g, "", ""), &mistify.SnapshotResponse{}},
+		{"GetSnapshot", At(g, "", "s"), &mistify.SnapshotResponse{}},
+		{"RollbackSnapshot", At(g, "", "s"), &mistify.SnapshotResponse{}},
 	} {
 		if err := storage.Call(ctx, "ImageStore."+c.method, c.request, c.response); err != nil {
 			t.Errorf("%s: %v", c.method, err)
@@ -74,11 +73,11 @@ func TestEveryNameOfMistify(t *testing.T) {
 		t.Errorf("the disks are %+v", guest.Guest)
 	}
 	for method, rpc := range map[string]*mistify.RPC{"DownlaodSnapshot": storageDownload, "DownloadSnapshot": storage} {
-		d, err := rpc.Stream(ctx, "ImageStore."+method, at(g, "0", "s"))
+		d, err := rpc.Stream(ctx, "ImageStore."+method, At(g, "0", "s"))
 		if err != nil {
 			t.Fatal(method, err)
 		}
-		if data, err := readAll(d); err != nil || int64(len(data)) != d.Length || d.Length == 0 {
+		if data, err := ReadAll(d); err != nil || len(data) == 0 || d.Length >= 0 && int64(len(data)) != d.Length {
 			t.Errorf("%s: %d bytes of %d (%v)", method, len(data), d.Length, err)
 		}
 	}
@@ -86,9 +85,10 @@ func TestEveryNameOfMistify(t *testing.T) {
 		method            string
 		request, response any
 	}{
-		{"DeleteSnapshot", at(g, "", "s"), &mistify.SnapshotResponse{}},
+		{"DeleteSnapshot", At(g, "", "s"), &mistify.SnapshotResponse{}},
 		{"DeleteGuestsDisks", &mistify.GuestRequest{Guest: g}, &mistify.GuestResponse{}},
 		{"DeleteGuestDisks", &mistify.GuestRequest{Guest: g}, &mistify.GuestResponse{}},
+		{"DeleteVolume", &mistify.VolumeRequest{ID: "v"}, &mistify.VolumeResponse{}},
 	} {
 		if err := storage.Call(ctx, "ImageStore."+c.method, c.request, c.response); err != nil {
 			t.Errorf("%s: %v", c.method, err)
@@ -98,4 +98,16 @@ func TestEveryNameOfMistify(t *testing.T) {
 	if mistify.KindOf(err) != mistify.KindConflict {
 		t.Errorf("removing an image with a clone: %v", err)
 	}
+	for _, c := range []struct {
+		method            string
+		request, response any
+	}{
+		{"DeleteVolume", &mistify.VolumeRequest{ID: "c"}, &mistify.VolumeResponse{}},
+		{"DeleteImage", image, &mistify.ImageResponse{}},
+	} {
+		if err := storage.Call(ctx, "ImageStore."+c.method, c.request, c.response); err != nil {
+			t.Errorf("%s: %v", c.method, err)
+		}
+	}
+	b.left("all of it was removed")
 }

@@ -1,0 +1,179 @@
+package zfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vagoth/vagoth/virt"
+)
+
+// zvolLinks is where udev links volumes by their names.
+const zvolLinks = "/dev/zvol/"
+
+// blkzname asks a device of ZFS which volume it is.
+const blkzname = 0x8100127d
+
+// device waits for the device of a volume and returns its link. What it leads to
+// is asked of the device: a link can be left from a volume that had its number.
+func (s *Store) device(ctx context.Context, name string) (string, error) {
+	full := s.full(name)
+	if s.o.Device != nil {
+		return s.o.Device(ctx, full)
+	}
+	link := zvolLinks + full
+	var problem error
+	if err := s.patient(ctx, func() bool {
+		is, err := volumeOf(link)
+		if err == nil && is == full {
+			problem = nil
+			return true
+		}
+		problem = nil
+		if !udev() {
+			problem = s.link(full)
+		}
+		return false
+	}); err != nil {
+		return "", errors.Join(fmt.Errorf("%w: the device of %s does not appear at %s", err, full, link), problem)
+	}
+	return link, nil
+}
+
+// udev reports whether somebody makes and removes the links.
+func udev() bool {
+	_, err := os.Stat("/run/udev/control")
+	return err == nil
+}
+
+// volumeOf asks a device for the name of its volume.
+func volumeOf(path string) (string, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return "", err
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return "", fmt.Errorf("%w: %s is no block device", virt.ErrConflict, path)
+	}
+	var name [256]byte
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), blkzname, uintptr(unsafe.Pointer(&name[0]))); errno != 0 { //nolint:gosec // an ioctl fills it
+		return "", errno
+	}
+	text, _, _ := strings.Cut(string(name[:]), "\x00")
+	return text, nil
+}
+
+// link makes the link of a volume whose device is there, as udev would.
+func (s *Store) link(full string) error {
+	blocks, err := filepath.Glob("/sys/block/zd*")
+	if err != nil {
+		return err
+	}
+	dev, err := os.OpenRoot("/dev")
+	if err != nil {
+		return err
+	}
+	defer dev.Close()
+	for _, block := range blocks {
+		node := filepath.Base(block)
+		if err := makeNode(block, node); err != nil {
+			return err
+		}
+		if is, err := volumeOf("/dev/" + node); err != nil || is != full {
+			continue // it is another's, or just removed
+		}
+		name := "zvol/" + full
+		if err := dev.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			return err
+		}
+		if err := dev.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return dev.Symlink(strings.Repeat("../", strings.Count(name, "/"))+node, name)
+	}
+	return nil
+}
+
+// makeNode makes the node of a device where nobody else does.
+func makeNode(block, node string) error {
+	path := "/dev/" + node
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	text, err := os.ReadFile(block + "/dev")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it was just removed
+	}
+	if err != nil {
+		return err
+	}
+	major, minor, _ := strings.Cut(strings.TrimSpace(string(text)), ":")
+	a, errA := strconv.ParseUint(major, 10, 32)
+	b, errB := strconv.ParseUint(minor, 10, 32)
+	if err := errors.Join(errA, errB); err != nil {
+		return err
+	}
+	err = unix.Mknod(path, unix.S_IFBLK|0o600, int(unix.Mkdev(uint32(a), uint32(b)))) //nolint:gosec // the kernel's own numbers
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
+}
+
+// unlink removes the links of a dataset and of what is below it, where nobody else
+// does. One that stays is no harm: nobody is told of it.
+func (s *Store) unlink(name string) {
+	if s.o.Device != nil || udev() {
+		return
+	}
+	dev, err := os.OpenRoot("/dev")
+	if err != nil {
+		return
+	}
+	defer dev.Close()
+	if err := dev.RemoveAll("zvol/" + s.full(name)); err != nil {
+		s.o.Log.Warn("a link is left", "dataset", s.full(name), "error", err)
+	}
+}
+
+// linkAll mends the links of all disks and volumes, as after a boot. One that does
+// not appear keeps nobody from the others.
+func (s *Store) linkAll(ctx context.Context) error {
+	if s.o.Device != nil || udev() {
+		return nil
+	}
+	for _, folder := range [...]string{guests, volumes} {
+		list, err := s.list(ctx, folder, 0, volume)
+		if err != nil {
+			return err
+		}
+		for _, d := range list {
+			if _, err := s.device(ctx, d.name); err != nil {
+				s.o.Log.Error("a volume has no device", "volume", s.full(d.name), "error", err)
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+// syncDevice puts on disk what was written to a device.
+func syncDevice(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}

@@ -1,0 +1,251 @@
+package zfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	gozfs "github.com/mistifyio/go-zfs/v4"
+
+	"github.com/vagoth/vagoth/virt"
+	"github.com/vagoth/vagoth/virt/mistify"
+	"github.com/vagoth/vagoth/virt/subagent/store"
+)
+
+// diskOf reads the number of a guest's disk out of its name.
+func diskOf(guest, name string) (n int, ok bool) {
+	text, ok := strings.CutPrefix(name, store.GuestFolder(guest)+"/disk-")
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.Atoi(text)
+	return n, err == nil && store.DiskName(guest, n) == name
+}
+
+// VerifyDisks says whether the disks of a guest can be made: their images are here
+// and there is room. It makes nothing.
+func (s *Store) VerifyDisks(ctx context.Context, r *mistify.GuestRequest) (*mistify.GuestResponse, error) {
+	p, err := s.rules.Plan(r.Guest)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.verify(ctx, p); err != nil {
+		return nil, err
+	}
+	return &mistify.GuestResponse{Guest: p.Guest}, nil
+}
+
+// verify fills in the sizes of a plan, and returns what is there of the guest.
+func (s *Store) verify(ctx context.Context, p *store.Plan) ([]dataset, error) {
+	have, err := s.list(ctx, store.GuestFolder(p.Guest.ID), 1, filesystem, volume)
+	if err != nil {
+		return nil, err
+	}
+	var more int64
+	for i, spec := range p.Specs {
+		d := &p.Guest.Disks[i]
+		if p.Names[i] == "" {
+			continue
+		}
+		if old := named(have, p.Names[i]); old != nil {
+			d.Size = store.Megabytes(old.size)
+			continue
+		}
+		if spec.Image != "" {
+			image, err := s.image(ctx, spec.Image)
+			if errors.Is(err, virt.ErrNotFound) {
+				err = store.NoImageYet(spec.Image)
+			}
+			if err != nil {
+				return nil, err
+			}
+			d.Size = max(d.Size, store.Megabytes(image.size))
+		}
+		more += int64(d.Size) << 20 //nolint:gosec // at most MaxSize, or that of an image
+	}
+	return have, s.room(more)
+}
+
+// room refuses to promise more than the config lets.
+func (s *Store) room(size int64) error {
+	if size == 0 || s.o.Overcommit <= 0 {
+		return nil
+	}
+	d, err := gozfs.GetDataset(s.parent)
+	if err != nil {
+		return fmt.Errorf("cannot ask for the free space of %s: %w", s.parent, err)
+	}
+	if float64(size) > float64(d.Avail)*s.o.Overcommit {
+		return fmt.Errorf("%w: there is no room for %d MB more in %s: %d MB are free", virt.ErrConflict, size>>20, s.parent, d.Avail>>20)
+	}
+	return nil
+}
+
+// CreateGuestDisks makes the disks of a guest that are not there yet, and answers
+// where all of them are. If one cannot be made, those that this call made are
+// removed; a guest that had none has all or none, whatever is killed.
+func (s *Store) CreateGuestDisks(ctx context.Context, r *mistify.GuestRequest) (*mistify.GuestResponse, error) {
+	p, err := s.rules.Plan(r.Guest)
+	if err != nil {
+		return nil, err
+	}
+	release, err := s.locks.Hold(ctx, p.Guest.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	have, err := s.verify(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	if !p.Ours() {
+		return &mistify.GuestResponse{Guest: p.Guest}, nil
+	}
+	if err := s.makeDisks(ctx, p, have); err != nil {
+		return nil, err
+	}
+	for i, name := range p.Names {
+		if name == "" {
+			continue
+		}
+		if p.Guest.Disks[i].Source, err = s.device(ctx, name); err != nil {
+			return nil, err
+		}
+	}
+	return &mistify.GuestResponse{Guest: p.Guest}, nil
+}
+
+// makeDisks makes the disks of a plan that are not there: in half, and then each
+// is given its name, or all of them with one act if the guest is new.
+func (s *Store) makeDisks(ctx context.Context, p *store.Plan, have []dataset) (err error) {
+	folder := store.GuestFolder(p.Guest.ID)
+	old := named(have, folder)
+	if !slices.ContainsFunc(p.Names, func(name string) bool { return name != "" && named(have, name) == nil }) {
+		return nil
+	}
+	tmp := unnamed()
+	if _, err := s.run(ctx, "create", "-o", "canmount=off", "--", s.full(tmp)); err != nil {
+		return err
+	}
+	var made []string
+	defer func() {
+		after := context.WithoutCancel(ctx) // the caller's time may be what is over
+		if err != nil {
+			for _, name := range made {
+				err = errors.Join(err, s.destroy(after, name, true))
+			}
+		}
+		if err != nil || old != nil {
+			err = errors.Join(err, s.destroy(after, tmp, true))
+		}
+		s.unlink(tmp)
+	}()
+	for i, name := range p.Names {
+		if name == "" || named(have, name) != nil {
+			continue
+		}
+		size, err := s.makeDisk(ctx, tmp+strings.TrimPrefix(name, folder), p.Specs[i])
+		if err != nil {
+			return fmt.Errorf("cannot make the disk %s: %w", name, err)
+		}
+		p.Guest.Disks[i].Size = store.Megabytes(size)
+	}
+	if old == nil {
+		return s.rename(ctx, tmp, folder)
+	}
+	for _, name := range p.Names {
+		if name == "" || named(have, name) != nil {
+			continue
+		}
+		if err := s.rename(ctx, tmp+strings.TrimPrefix(name, folder), name); err != nil {
+			return err
+		}
+		made = append(made, name)
+	}
+	return nil
+}
+
+// makeDisk makes one disk and returns its bytes.
+func (s *Store) makeDisk(ctx context.Context, name string, spec store.DiskSpec) (size int64, err error) {
+	if spec.Image == "" {
+		return spec.Size, s.createVolume(ctx, name, spec.Size)
+	}
+	image, done, err := s.cloning(ctx, spec.Image)
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	size = max(spec.Size, image.size)
+	args := []string{"clone"}
+	if size > image.size {
+		args = append(args, "-o", "volsize="+strconv.FormatInt(size, 10))
+	}
+	if s.o.Reserve {
+		args = append(args, "-o", "refreservation="+strconv.FormatInt(size, 10))
+	}
+	_, err = s.run(ctx, append(args, "--", s.full(imageSnapshot(spec.Image)), s.full(name))...)
+	return size, err
+}
+
+// DeleteGuestDisks removes all disks of a guest, with their snapshots. The disks
+// stay in its definition, but for where they were. A guest that runs is a
+// virt.ErrBusy; one that has none is fine.
+func (s *Store) DeleteGuestDisks(ctx context.Context, r *mistify.GuestRequest) (*mistify.GuestResponse, error) {
+	if r.Guest == nil {
+		return nil, fmt.Errorf("%w: the request has no guest", virt.ErrInvalid)
+	}
+	id, err := mistify.ParseGuestID(r.Guest.ID)
+	if err != nil {
+		return nil, err
+	}
+	release, err := s.locks.Hold(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	folder := store.GuestFolder(id)
+	list, err := s.list(ctx, folder, 1, filesystem, volume)
+	if err != nil {
+		return nil, err
+	}
+	if named(list, folder) != nil {
+		if err := s.idle(list); err != nil {
+			return nil, err
+		}
+		if err := s.removeWhole(ctx, folder); err != nil {
+			return nil, err
+		}
+	}
+	return &mistify.GuestResponse{Guest: s.rules.Forget(r.Guest, id)}, nil
+}
+
+// removeWhole removes a dataset with all that is below it: it is gone as a whole,
+// or not at all.
+func (s *Store) removeWhole(ctx context.Context, name string) error {
+	tmp := unnamed()
+	if err := s.rename(ctx, name, tmp); err != nil {
+		return err
+	}
+	s.unlink(name)
+	return s.destroy(ctx, tmp, true)
+}
+
+// idle refuses volumes that somebody has open.
+func (s *Store) idle(list []dataset) error {
+	for _, d := range list {
+		if d.kind != volume {
+			continue
+		}
+		by, err := s.user(d.name)
+		if err != nil {
+			return err
+		}
+		if by != "" {
+			return fmt.Errorf("%w: %s is in use by %s: stop it first", virt.ErrBusy, d.name, by)
+		}
+	}
+	return nil
+}
