@@ -13,6 +13,7 @@ import (
 	libvirtagent "github.com/vagoth/vagoth/virt/subagent/libvirt"
 	simagent "github.com/vagoth/vagoth/virt/subagent/sim"
 	"github.com/vagoth/vagoth/virt/subagent/store"
+	"github.com/vagoth/vagoth/virt/subagent/zfs"
 )
 
 // subAgents are those that can be inside an agent's process, or one of their own.
@@ -22,6 +23,7 @@ func subAgents() map[string]component.Kind[subagent.Deps, subagent.SubAgent] {
 		"libvirt": component.Define("guests on this host's libvirt", libvirtDefaults(), openLibvirt),
 		"sim": component.Define("a simulated host: guests, metrics, images and snapshots, for trying out and for tests",
 			simulatedConfig{Config: sim.Defaults(), Host: "localhost"}, openSimulated),
+		"zfs": component.Define("images, disks and snapshots in a ZFS pool", zfsConfig{Config: zfs.Defaults()}, openZFS),
 	}
 }
 
@@ -31,6 +33,7 @@ func stages() map[string][]subagent.Stage {
 		"dir":     store.Stages(),
 		"libvirt": libvirtagent.Stages(),
 		"sim":     simagent.Stages(),
+		"zfs":     store.Stages(),
 	}
 }
 
@@ -40,6 +43,12 @@ func dirDefaults() dirConfig { return dirConfig{Config: dir.Defaults()} }
 
 func openDir(ctx context.Context, cfg dirConfig, deps subagent.Deps) (subagent.SubAgent, error) {
 	return dir.Open(ctx, cfg.Options(deps))
+}
+
+type zfsConfig struct{ zfs.Config }
+
+func openZFS(ctx context.Context, cfg zfsConfig, deps subagent.Deps) (subagent.SubAgent, error) {
+	return zfs.Open(ctx, cfg.Options(deps))
 }
 
 // libvirtConfig are the keys of the driver that are of use on a host's own

@@ -12,6 +12,8 @@
 // machine's, so a path under t.TempDir means the same inside and outside, and so does the unix socket of [Daemon.Socket]. The loopback of
 // a Daemon is its own: a port that a guest forwards is reached with [Daemon.Dial].
 //
+// A second guest has the real OpenZFS, which a machine that loads no modules cannot: [ZFS] runs a test in there.
+//
 // # Why
 //
 // A machine's own libvirtd must never see a test's guests, nor a test the machine's; and alarms about one VM on two hosts need two hosts.

@@ -109,8 +109,8 @@ func (s *server) snapshotRoutes(prefix, what string) []route {
 		{method: "DELETE", path: prefix + "/snapshots/:name", do: s.deleteSnapshot, out: mistify.Job{}, status: http.StatusAccepted, role: auth.Operator, help: "remove a snapshot " + what},
 		{method: "POST", path: prefix + "/snapshots/:name/rollback", do: s.rollback, in: mistify.SnapshotRequest{}, out: mistify.Job{}, status: http.StatusAccepted, role: auth.Operator,
 			help: "go back to a snapshot " + what + "; destroyMoreRecent removes those that are newer"},
-		{method: "GET", path: prefix + "/snapshots/:name/download", do: s.download, out: "", media: octets, role: auth.Operator, load: stream,
-			help: "a snapshot " + what + ", as it comes from the sub-agent"},
+		{method: "GET", path: prefix + "/snapshots/:name/download", do: s.download, out: "", media: octets, query: []string{"from", "resume"}, role: auth.Operator, load: stream,
+			help: "a snapshot " + what + ", as it comes from the sub-agent; where that is zfs, only what changed since the snapshot from, or the rest of a stream whose receiver has the token resume"},
 	}
 }
 

@@ -113,6 +113,9 @@ func (s *server) download(c *gin.Context) {
 		return
 	}
 	p, err := s.a.pipeline(g.kind, "downloadSnapshot")
+	if from := c.Query("from"); err == nil && from != "" {
+		err = mistify.CheckSnapshotName(from)
+	}
 	if err != nil {
 		s.fail(c, err)
 		return
@@ -134,6 +137,7 @@ func (s *server) download(c *gin.Context) {
 	}
 	defer at.service.release()
 	req := id.Request()
+	req.From, req.Resume = c.Query("from"), c.Query("resume")
 	d, err := at.service.caller.Stream(ctx, at.Method, &req)
 	if err != nil {
 		s.fail(c, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 )
 
 // Guests lists all guests.
@@ -146,10 +147,27 @@ func (c *Client) Rollback(ctx context.Context, s SnapshotID, destroyMoreRecent b
 
 // DownloadSnapshot copies a snapshot out. ctx lives as long as the stream.
 func (c *Client) DownloadSnapshot(ctx context.Context, s SnapshotID) (*Download, error) {
+	return c.DownloadPart(ctx, s, "", "")
+}
+
+// DownloadPart is DownloadSnapshot of only what changed since the snapshot called
+// from, or of the rest of a stream, whose receiver has the token resume. It is for
+// agents whose snapshots are in a ZFS pool. An addition.
+func (c *Client) DownloadPart(ctx context.Context, s SnapshotID, from, resume string) (*Download, error) {
 	if err := hasName(s); err != nil {
 		return nil, err
 	}
-	resp, err := c.open(ctx, http.MethodGet, snapshots(s, "download"), nil) //nolint:bodyclose // it is the download, closed by its reader
+	path := snapshots(s, "download")
+	query := url.Values{}
+	for key, value := range map[string]string{"from": from, "resume": resume} {
+		if value != "" {
+			query.Set(key, value)
+		}
+	}
+	if len(query) > 0 {
+		path += "?" + query.Encode()
+	}
+	resp, err := c.open(ctx, http.MethodGet, path, nil) //nolint:bodyclose // it is the download, closed by its reader
 	if err != nil {
 		return nil, err
 	}

@@ -269,6 +269,8 @@ func TestClientDownload(t *testing.T) {
 		case "/guests/G/disks/0/snapshots/broken/download":
 			_, _ = io.WriteString(w, strings.Repeat("x", 100_000))
 			panic(http.ErrAbortHandler)
+		case "/guests/G/snapshots/part/download":
+			_, _ = io.WriteString(w, r.URL.Query().Get("from")+" "+r.URL.Query().Get("resume"))
 		default:
 			http.Error(w, `{"message":"not found","code":404}`, http.StatusNotFound)
 		}
@@ -289,6 +291,14 @@ func TestClientDownload(t *testing.T) {
 	}
 	if _, err := io.Copy(io.Discard, d); err == nil {
 		t.Error("a download that broke off looks whole")
+	}
+	_ = d.Close()
+	d, err = c.DownloadPart(context.Background(), SnapshotID{Guest: "G", Name: "part"}, "a:b", "1-2&x=y")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if data, err := io.ReadAll(d); err != nil || string(data) != "a:b 1-2&x=y" {
+		t.Errorf("it was asked for %q (%v)", data, err)
 	}
 	_ = d.Close()
 	if _, err := c.DownloadSnapshot(context.Background(), SnapshotID{Guest: "G", Name: "none"}); !errors.Is(err, virt.ErrNotFound) {

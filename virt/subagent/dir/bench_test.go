@@ -1,7 +1,6 @@
 package dir_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -224,10 +223,4 @@ func (b *bench) snapshots(g *mistify.Guest, want ...string) {
 	if err != nil || !slices.Equal(ids(out), want) {
 		b.Errorf("the snapshots are %+v (%v), want %q", out, err, want)
 	}
-}
-
-func readAll(d *mistify.Download) ([]byte, error) {
-	var buf bytes.Buffer
-	_, err := buf.ReadFrom(d)
-	return buf.Bytes(), errors.Join(err, d.Close())
 }

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -199,43 +198,9 @@ func TestRunningGuest(t *testing.T) {
 	}
 }
 
-func TestRaces(t *testing.T) {
+func TestTwoStores(t *testing.T) {
 	b := newBench(t)
-	ctx := t.Context()
-	b.image("i", "qcow2", 1, 'i')
-	var wg sync.WaitGroup
-	for range 6 {
-		wg.Go(func() {
-			if err := b.fetch("i", "i"); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	if len(b.asked) != 1 {
-		t.Errorf("%d downloads", len(b.asked))
-	}
-	shared := b.guest(mistify.Disk{Image: "i"}, mistify.Disk{Image: "i"})
-	for i := range 8 {
-		wg.Go(func() {
-			g := shared
-			if i > 3 {
-				g = b.guest(mistify.Disk{Image: "i"})
-			}
-			_, err := b.s.CreateGuestDisks(ctx, &mistify.GuestRequest{Guest: g})
-			if err != nil && !errors.Is(err, virt.ErrConflict) {
-				t.Error(err)
-			}
-		})
-		wg.Go(func() {
-			if _, err := b.s.DeleteImage(ctx, &mistify.ImageRequest{ID: "i"}); err != nil && !errors.Is(err, virt.ErrConflict) && !errors.Is(err, virt.ErrNotFound) {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	b.tidy() // every disk still has its image
-	if _, err := dir.Open(ctx, dir.Options{Dir: b.dir}); err == nil {
+	if _, err := dir.Open(t.Context(), dir.Options{Dir: b.dir}); err == nil {
 		t.Error("two stores in one directory")
 	}
 }

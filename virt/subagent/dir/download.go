@@ -21,6 +21,9 @@ import (
 // download that broke off goes on with Offset. While it is read the snapshot is
 // not removed.
 func (s *Store) DownloadSnapshot(ctx context.Context, r *mistify.SnapshotRequest) (*mistify.Download, error) {
+	if r.From != "" || r.Resume != "" {
+		return nil, fmt.Errorf("%w: a part of a snapshot: only where disks are in a ZFS pool there are streams of what changed, and tokens to go on with", virt.ErrUnsupported)
+	}
 	var d *mistify.Download
 	_, err := s.onShelf(ctx, r.ID, true, func(sh *shelf, at mistify.SnapshotID) (*mistify.SnapshotResponse, error) {
 		disks, err := sh.having(at)

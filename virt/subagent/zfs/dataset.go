@@ -18,6 +18,7 @@ const (
 	propSent    = "vagoth:sent"    // of an image: bytes
 	propDisks   = "vagoth:disks"   // of a snapshot: the numbers of the guest's disks then
 	propPending = "vagoth:pending" // of a guest: a rollback that was begun
+	propJob     = "vagoth:job"     // of a disk: the agent's job that it was made for
 )
 
 // The kinds of datasets.
@@ -39,10 +40,11 @@ type dataset struct {
 	sent    int64
 	disks   string
 	pending string
+	job     string
 }
 
 func columns() string {
-	return strings.Join([]string{"name", "type", "volsize", "origin", "createtxg", propSource, propSHA256, propSent, propDisks, propPending}, ",")
+	return strings.Join([]string{"name", "type", "volsize", "origin", "createtxg", propSource, propSHA256, propSent, propDisks, propPending, propJob}, ",")
 }
 
 // parse reads what zfs list -Hp -o columns writes.
@@ -59,7 +61,7 @@ func (s *Store) parse(out []byte) (list []dataset, err error) {
 
 func (s *Store) parseLine(line string) (d dataset, err error) {
 	f := strings.Split(line, "\t")
-	if len(f) != 10 {
+	if len(f) != 11 {
 		return d, fmt.Errorf("it has %d columns", len(f))
 	}
 	for i := range f {
@@ -82,7 +84,7 @@ func (s *Store) parseLine(line string) (d dataset, err error) {
 		return d, err
 	}
 	d.name, d.kind, d.origin, d.txg = strings.TrimPrefix(rest, "/"), f[1], f[3], uint64(txg)
-	d.source, d.sha256, d.disks, d.pending = f[5], f[6], f[8], f[9]
+	d.source, d.sha256, d.disks, d.pending, d.job = f[5], f[6], f[8], f[9], f[10]
 	return d, nil
 }
 
@@ -153,7 +155,7 @@ func (s *Store) parentThere(ctx context.Context, name string, err error) error {
 }
 
 func (s *Store) missing(err error) error {
-	if !errors.Is(err, virt.ErrNotFound) && !errors.Is(err, virt.ErrUnreachable) {
+	if !errors.Is(err, virt.ErrNotFound) {
 		return err
 	}
 	return fmt.Errorf("%w: the dataset %s is not there: import its pool, zpool import %s: %w", virt.ErrUnreachable, s.parent, s.o.Pool, hidden{err})

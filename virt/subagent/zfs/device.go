@@ -1,9 +1,11 @@
 package zfs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -32,16 +34,15 @@ func (s *Store) device(ctx context.Context, name string) (string, error) {
 	link := zvolLinks + full
 	var problem error
 	if err := s.patient(ctx, func() bool {
-		is, err := volumeOf(link)
-		if err == nil && is == full {
-			problem = nil
+		if is, err := volumeOf(link); err == nil && is == full {
 			return true
 		}
-		problem = nil
-		if !udev() {
-			problem = s.link(full)
+		if udev() {
+			return false
 		}
-		return false
+		made, err := s.link(full)
+		problem = err
+		return made
 	}); err != nil {
 		return "", errors.Join(fmt.Errorf("%w: the device of %s does not appear at %s", err, full, link), problem)
 	}
@@ -76,35 +77,36 @@ func volumeOf(path string) (string, error) {
 	return text, nil
 }
 
-// link makes the link of a volume whose device is there, as udev would.
-func (s *Store) link(full string) error {
+// link makes the link of a volume as udev would, if its device is there.
+func (s *Store) link(full string) (made bool, err error) {
 	blocks, err := filepath.Glob("/sys/block/zd*")
 	if err != nil {
-		return err
+		return false, err
 	}
 	dev, err := os.OpenRoot("/dev")
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer dev.Close()
 	for _, block := range blocks {
 		node := filepath.Base(block)
 		if err := makeNode(block, node); err != nil {
-			return err
+			return false, err
 		}
 		if is, err := volumeOf("/dev/" + node); err != nil || is != full {
 			continue // it is another's, or just removed
 		}
 		name := "zvol/" + full
 		if err := dev.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-			return err
+			return false, err
 		}
 		if err := dev.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+			return false, err
 		}
-		return dev.Symlink(strings.Repeat("../", strings.Count(name, "/"))+node, name)
+		err := dev.Symlink(strings.Repeat("../", strings.Count(name, "/"))+node, name)
+		return err == nil, err
 	}
-	return nil
+	return false, nil
 }
 
 // makeNode makes the node of a device where nobody else does.
@@ -151,22 +153,42 @@ func (s *Store) unlink(name string) {
 
 // linkAll mends the links of all disks and volumes, as after a boot. One that does
 // not appear keeps nobody from the others.
-func (s *Store) linkAll(ctx context.Context) error {
+func (s *Store) linkAll(ctx context.Context, have []dataset) error {
 	if s.o.Device != nil || udev() {
 		return nil
 	}
-	for _, folder := range [...]string{guests, volumes} {
-		list, err := s.list(ctx, folder, 0, volume)
-		if err != nil {
-			return err
+	for _, d := range have {
+		if d.kind != volume || !strings.HasPrefix(d.name, guests+"/") && !strings.HasPrefix(d.name, volumes+"/") {
+			continue
 		}
-		for _, d := range list {
-			if _, err := s.device(ctx, d.name); err != nil {
-				s.o.Log.Error("a volume has no device", "volume", s.full(d.name), "error", err)
-			}
+		if _, err := s.device(ctx, d.name); err != nil {
+			s.o.Log.Error("a volume has no device", "volume", s.full(d.name), "error", err)
 		}
 	}
 	return ctx.Err()
+}
+
+// copyTo copies a file to a device that holds zeros, and puts it on disk.
+func copyTo(device string, from *os.File) error {
+	to, err := os.OpenFile(device, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	block := make([]byte, 1<<20)
+	zero := make([]byte, len(block))
+	for at := int64(0); err == nil; at += int64(len(block)) {
+		var n int
+		n, err = from.ReadAt(block, at)
+		if n > 0 && !bytes.Equal(block[:n], zero[:n]) {
+			if _, failed := to.WriteAt(block[:n], at); failed != nil {
+				err = failed
+			}
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		err = to.Sync()
+	}
+	return errors.Join(err, to.Close())
 }
 
 // syncDevice puts on disk what was written to a device.

@@ -2,6 +2,7 @@ package zfs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"regexp"
@@ -36,7 +37,13 @@ func (s *Store) DownloadSnapshot(ctx context.Context, r *mistify.SnapshotRequest
 		if err != nil {
 			return nil, err
 		}
-		body, err = s.stream(ctx, args...)
+		if body, err = s.stream(ctx, args...); err != nil || r.Offset <= 0 {
+			return nil, err
+		}
+		// The same snapshot is the same stream, and who receives it checks its sum.
+		if _, short := io.CopyN(io.Discard, body, r.Offset); short != nil {
+			err = errors.Join(fmt.Errorf("%w: the stream has less than %d bytes: %w", virt.ErrInvalid, r.Offset, short), body.Close())
+		}
 		return nil, err
 	})
 	if err != nil {

@@ -32,18 +32,22 @@ func (s *Store) VerifyDisks(ctx context.Context, r *mistify.GuestRequest) (*mist
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.verify(ctx, p); err != nil {
+	if _, _, err := s.verify(ctx, p); err != nil {
+		return nil, err
+	}
+	if _, err := s.seed(p.Guest); err != nil {
 		return nil, err
 	}
 	return &mistify.GuestResponse{Guest: p.Guest}, nil
 }
 
-// verify fills in the sizes of a plan, and returns what is there of the guest.
-func (s *Store) verify(ctx context.Context, p *store.Plan) ([]dataset, error) {
-	have, err := s.list(ctx, store.GuestFolder(p.Guest.ID), 1, filesystem, volume)
-	if err != nil {
-		return nil, err
+// verify fills in the sizes of a plan, and returns what is there of the guest and
+// the images of the disks that are not.
+func (s *Store) verify(ctx context.Context, p *store.Plan) (have []dataset, of map[string]*dataset, err error) {
+	if have, err = s.list(ctx, store.GuestFolder(p.Guest.ID), 1, filesystem, volume); err != nil {
+		return nil, nil, err
 	}
+	of = map[string]*dataset{}
 	var more int64
 	for i, spec := range p.Specs {
 		d := &p.Guest.Disks[i]
@@ -55,18 +59,25 @@ func (s *Store) verify(ctx context.Context, p *store.Plan) ([]dataset, error) {
 			continue
 		}
 		if spec.Image != "" {
-			image, err := s.image(ctx, spec.Image)
-			if errors.Is(err, virt.ErrNotFound) {
-				err = store.NoImageYet(spec.Image)
+			if of[spec.Image] == nil {
+				if of[spec.Image], err = s.imageFor(ctx, spec.Image); err != nil {
+					return nil, nil, err
+				}
 			}
-			if err != nil {
-				return nil, err
-			}
-			d.Size = max(d.Size, store.Megabytes(image.size))
+			d.Size = max(d.Size, store.Megabytes(of[spec.Image].size))
 		}
 		more += int64(d.Size) << 20 //nolint:gosec // at most MaxSize, or that of an image
 	}
-	return have, s.room(more)
+	return have, of, s.room(more)
+}
+
+// imageFor looks at an image that is to be cloned.
+func (s *Store) imageFor(ctx context.Context, id string) (*dataset, error) {
+	d, err := s.image(ctx, id)
+	if errors.Is(err, virt.ErrNotFound) {
+		err = store.NoImageYet(id)
+	}
+	return d, err
 }
 
 // room refuses to promise more than the config lets.
@@ -89,6 +100,9 @@ func (s *Store) room(size int64) error {
 // removed; a guest that had none has all or none, whatever is killed.
 func (s *Store) CreateGuestDisks(ctx context.Context, r *mistify.GuestRequest) (*mistify.GuestResponse, error) {
 	p, err := s.rules.Plan(r.Guest)
+	if err == nil && r.Job != "" {
+		err = store.CheckName("job", r.Job)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -97,14 +111,20 @@ func (s *Store) CreateGuestDisks(ctx context.Context, r *mistify.GuestRequest) (
 		return nil, err
 	}
 	defer release()
-	have, err := s.verify(ctx, p)
+	have, of, err := s.verify(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	if !p.Ours() {
-		return &mistify.GuestResponse{Guest: p.Guest}, nil
+	seed, err := s.seed(p.Guest)
+	if err != nil {
+		return nil, err
 	}
-	if err := s.makeDisks(ctx, p, have); err != nil {
+	if p.Ours() {
+		if err := s.makeDisks(ctx, p, r.Job, have, of); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.putSeed(p.Guest.ID, seed); err != nil {
 		return nil, err
 	}
 	for i, name := range p.Names {
@@ -120,7 +140,7 @@ func (s *Store) CreateGuestDisks(ctx context.Context, r *mistify.GuestRequest) (
 
 // makeDisks makes the disks of a plan that are not there: in half, and then each
 // is given its name, or all of them with one act if the guest is new.
-func (s *Store) makeDisks(ctx context.Context, p *store.Plan, have []dataset) (err error) {
+func (s *Store) makeDisks(ctx context.Context, p *store.Plan, job string, have []dataset, of map[string]*dataset) (err error) {
 	folder := store.GuestFolder(p.Guest.ID)
 	old := named(have, folder)
 	if !slices.ContainsFunc(p.Names, func(name string) bool { return name != "" && named(have, name) == nil }) {
@@ -130,7 +150,10 @@ func (s *Store) makeDisks(ctx context.Context, p *store.Plan, have []dataset) (e
 	if _, err := s.run(ctx, "create", "-o", "canmount=off", "--", s.full(tmp)); err != nil {
 		return err
 	}
-	var made []string
+	var made, about []string
+	if job != "" {
+		about = []string{"-o", propJob + "=" + job}
+	}
 	defer func() {
 		after := context.WithoutCancel(ctx) // the caller's time may be what is over
 		if err != nil {
@@ -147,7 +170,7 @@ func (s *Store) makeDisks(ctx context.Context, p *store.Plan, have []dataset) (e
 		if name == "" || named(have, name) != nil {
 			continue
 		}
-		size, err := s.makeDisk(ctx, tmp+strings.TrimPrefix(name, folder), p.Specs[i])
+		size, err := s.makeDisk(ctx, tmp+strings.TrimPrefix(name, folder), p.Specs[i], of[p.Specs[i].Image], about)
 		if err != nil {
 			return fmt.Errorf("cannot make the disk %s: %w", name, err)
 		}
@@ -168,18 +191,19 @@ func (s *Store) makeDisks(ctx context.Context, p *store.Plan, have []dataset) (e
 	return nil
 }
 
-// makeDisk makes one disk and returns its bytes.
-func (s *Store) makeDisk(ctx context.Context, name string, spec store.DiskSpec) (size int64, err error) {
+// makeDisk makes one disk, of an image if there is one, and returns its bytes. An
+// image that is removed meanwhile is a virt.ErrConflict.
+func (s *Store) makeDisk(ctx context.Context, name string, spec store.DiskSpec, image *dataset, about []string) (size int64, err error) {
 	if spec.Image == "" {
-		return spec.Size, s.createVolume(ctx, name, spec.Size)
+		return spec.Size, s.createVolume(ctx, name, spec.Size, about)
 	}
-	image, done, err := s.cloning(ctx, spec.Image)
+	done, err := s.uses.Clone(spec.Image)
 	if err != nil {
 		return 0, err
 	}
 	defer done()
 	size = max(spec.Size, image.size)
-	args := []string{"clone"}
+	args := append([]string{"clone"}, about...)
 	if size > image.size {
 		args = append(args, "-o", "volsize="+strconv.FormatInt(size, 10))
 	}
@@ -187,6 +211,11 @@ func (s *Store) makeDisk(ctx context.Context, name string, spec store.DiskSpec) 
 		args = append(args, "-o", "refreservation="+strconv.FormatInt(size, 10))
 	}
 	_, err = s.run(ctx, append(args, "--", s.full(imageSnapshot(spec.Image)), s.full(name))...)
+	if errors.Is(err, virt.ErrNotFound) {
+		if err = s.parentThere(ctx, name, err); err == nil {
+			err = store.NoImageYet(spec.Image)
+		}
+	}
 	return size, err
 }
 
@@ -219,7 +248,10 @@ func (s *Store) DeleteGuestDisks(ctx context.Context, r *mistify.GuestRequest) (
 			return nil, err
 		}
 	}
-	return &mistify.GuestResponse{Guest: s.rules.Forget(r.Guest, id)}, nil
+	if err := s.dropSeed(id); err != nil {
+		return nil, err
+	}
+	return &mistify.GuestResponse{Guest: s.forget(r.Guest, id)}, nil
 }
 
 // removeWhole removes a dataset with all that is below it: it is gone as a whole,

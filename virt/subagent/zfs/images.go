@@ -13,6 +13,7 @@ import (
 	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/mistify"
 	"github.com/vagoth/vagoth/virt/subagent/fetch"
+	"github.com/vagoth/vagoth/virt/subagent/qemuimg"
 	"github.com/vagoth/vagoth/virt/subagent/store"
 )
 
@@ -135,36 +136,36 @@ func (s *Store) take(ctx context.Context, item fetch.Item, got fetch.Got) (err e
 	if err != nil {
 		return err
 	}
+	about := []string{"-o", propSource + "=" + store.Hashed(item.URL), "-o", propSHA256 + "=" + got.SHA256, "-o", propSent + "=" + strconv.FormatInt(got.Sent, 10)}
 	if header {
-		err = s.receive(ctx, f, tmp, item.Name)
+		err = s.receive(ctx, f, tmp, item.Name, about)
 	} else {
-		err = s.fill(ctx, f, incoming+"/"+got.Name, tmp, item.Name)
+		err = s.fill(ctx, f, incoming+"/"+got.Name, tmp, item.Name, about)
 	}
 	if err != nil {
 		return err
 	}
-	if _, err := s.run(ctx, "set", propSource+"="+store.Hashed(item.URL), propSHA256+"="+got.SHA256, propSent+"="+strconv.FormatInt(got.Sent, 10), "--", s.full(tmp)); err != nil {
+	name := imageName(item.Name)
+	err = s.rename(ctx, tmp, name)
+	if !errors.Is(err, virt.ErrConflict) {
 		return err
 	}
 	// What a removal left that did not end has no snapshot, and nobody uses it.
-	left, err := s.list(ctx, imageName(item.Name), 1, volume, snapshot)
-	if err != nil {
+	if _, whole := s.image(ctx, item.Name); !errors.Is(whole, virt.ErrNotFound) {
+		return errors.Join(err, whole)
+	}
+	if err := s.destroy(ctx, name, false); err != nil {
 		return err
 	}
-	if named(left, imageName(item.Name)) != nil && named(left, imageSnapshot(item.Name)) == nil {
-		if err := s.destroy(ctx, imageName(item.Name), false); err != nil {
-			return err
-		}
-	}
-	return s.rename(ctx, tmp, imageName(item.Name))
+	return s.rename(ctx, tmp, name)
 }
 
 // receive makes a volume and its snapshot of a stream.
-func (s *Store) receive(ctx context.Context, f *os.File, to, name string) error {
+func (s *Store) receive(ctx context.Context, f *os.File, to, name string, about []string) error {
 	if _, err := f.Seek(0, 0); err != nil {
 		return err
 	}
-	if _, err := s.runFor(ctx, s.o.TransferTimeout, f, "receive", "-u", "--", s.full(to+"@"+name)); err != nil {
+	if _, err := s.runFor(ctx, s.o.TransferTimeout, f, append(append([]string{"receive", "-u"}, about...), "--", s.full(to+"@"+name))...); err != nil {
 		return fmt.Errorf("it is no good zfs stream: %w", err)
 	}
 	list, err := s.list(ctx, to, 0, filesystem, volume, snapshot)
@@ -182,23 +183,25 @@ func (s *Store) receive(ctx context.Context, f *os.File, to, name string) error 
 }
 
 // fill makes a volume and its snapshot of a raw or qcow2 file.
-func (s *Store) fill(ctx context.Context, f *os.File, file, to, name string) error {
+func (s *Store) fill(ctx context.Context, f *os.File, file, to, name string, about []string) error {
 	path := s.o.Dir + "/" + file
 	format, size, err := s.qemu.Vet(ctx, path, f, s.o.MaxSize)
 	if err != nil {
 		return err
 	}
-	if err := s.createVolume(ctx, to, size); err != nil {
+	if err := s.createVolume(ctx, to, size, about); err != nil {
 		return err
 	}
 	device, err := s.device(ctx, to)
 	if err != nil {
 		return err
 	}
-	if err := s.qemu.Fill(ctx, path, format, device); err != nil {
-		return fmt.Errorf("cannot copy it into the pool: %w", err)
+	if format == qemuimg.Raw {
+		err = copyTo(device, f)
+	} else if err = s.qemu.Fill(ctx, path, format, device); err == nil {
+		err = syncDevice(device)
 	}
-	if err := syncDevice(device); err != nil {
+	if err != nil {
 		return fmt.Errorf("cannot copy it into the pool, which may be full: %w", err)
 	}
 	_, err = s.run(ctx, "snapshot", "--", s.full(to+"@"+name))
@@ -206,11 +209,12 @@ func (s *Store) fill(ctx context.Context, f *os.File, file, to, name string) err
 }
 
 // createVolume makes a blank volume of at least so many bytes.
-func (s *Store) createVolume(ctx context.Context, name string, size int64) error {
+func (s *Store) createVolume(ctx context.Context, name string, size int64, about []string) error {
 	args := []string{"create"}
 	if !s.o.Reserve {
 		args = append(args, "-s")
 	}
+	args = append(args, about...)
 	_, err := s.run(ctx, append(args, "-V", strconv.FormatUint(store.Megabytes(size)<<20, 10), "--", s.full(name))...)
 	return err
 }
@@ -269,19 +273,4 @@ func (s *Store) CloneImage(ctx context.Context, r *mistify.ImageRequest) (*misti
 		return nil, err
 	}
 	return s.volumeOf(ctx, r.Dest, store.DiskSpec{Image: r.ID})
-}
-
-// cloning keeps an image from being removed until done is called.
-func (s *Store) cloning(ctx context.Context, id string) (d *dataset, done func(), err error) {
-	if done, err = s.uses.Clone(id); err != nil {
-		return nil, nil, err
-	}
-	if d, err = s.image(ctx, id); err != nil {
-		done()
-		if errors.Is(err, virt.ErrNotFound) {
-			err = store.NoImageYet(id)
-		}
-		return nil, nil, err
-	}
-	return d, done, nil
 }

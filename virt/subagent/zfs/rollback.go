@@ -150,16 +150,13 @@ func (s *Store) recover(ctx context.Context, sh *shelf) error {
 }
 
 // recoverAll does it for all guests, as far as it can be done.
-func (s *Store) recoverAll(ctx context.Context) error {
-	list, err := s.list(ctx, guests, 1, filesystem)
-	if err != nil {
-		return err
-	}
-	for _, d := range list {
-		if d.pending == "" {
+func (s *Store) recoverAll(ctx context.Context, have []dataset) error {
+	for _, d := range have {
+		guest, below := strings.CutPrefix(d.name, guests+"/")
+		if !below || d.kind != filesystem || d.pending == "" {
 			continue
 		}
-		sh, err := s.shelf(ctx, strings.TrimPrefix(d.name, guests+"/"))
+		sh, err := s.shelf(ctx, guest)
 		if err == nil {
 			err = s.recover(ctx, sh)
 		}

@@ -125,8 +125,10 @@ func (s *Store) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.o.Dir = dir
-	if err := os.MkdirAll(filepath.Join(dir, incoming), 0o711); err != nil {
-		return err
+	for _, name := range [...]string{incoming, seeds} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o711); err != nil {
+			return err
+		}
 	}
 	if s.lock, err = lockfile.Acquire(ctx, filepath.Join(dir, "lock"), lockWait); err != nil {
 		return err
@@ -141,19 +143,20 @@ func (s *Store) open(ctx context.Context) (err error) {
 	if err := s.poolThere(); err != nil {
 		return err
 	}
-	if err := s.makeParents(ctx); err != nil {
+	have, err := s.makeParents(ctx)
+	if err != nil {
 		return err
 	}
-	if err := s.sweep(ctx); err != nil {
+	if err := s.sweep(ctx, have); err != nil {
 		return err
 	}
 	if s.fetcher, err = fetch.Open(s.inbox, s.o.Fetch); err != nil {
 		return err
 	}
-	if err := s.recoverAll(ctx); err != nil {
+	if err := s.recoverAll(ctx, have); err != nil {
 		return err
 	}
-	return s.linkAll(ctx)
+	return s.linkAll(ctx, have)
 }
 
 // poolThere refuses a pool that is not there or cannot be used.
@@ -174,50 +177,42 @@ func (s *Store) poolThere() error {
 	return nil
 }
 
-// makeParents makes the datasets that are not there. None is ever mounted, and
-// nobody looks for partitions in what guests write.
-func (s *Store) makeParents(ctx context.Context) error {
-	out, err := s.run(ctx, "list", "-Hp", "-o", columns(), "-t", filesystem, "-d", "1", "--", s.parent)
+// makeParents makes the datasets that are not there, and returns all that there
+// is. None is ever mounted, and nobody looks for partitions in what guests write.
+func (s *Store) makeParents(ctx context.Context) ([]dataset, error) {
+	out, err := s.run(ctx, "list", "-Hp", "-o", columns(), "-t", "filesystem,volume,snapshot", "-r", "--", s.parent)
 	if errors.Is(err, virt.ErrNotFound) {
 		_, err = s.run(ctx, "create", "-p", "-o", "canmount=off", "-o", "mountpoint=none", "-o", "volmode=dev", "--", s.parent)
 		out = nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	have, err := s.parse(out)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, name := range [...]string{images, guests, volumes, half} {
 		if named(have, name) != nil {
 			continue
 		}
 		if _, err := s.run(ctx, "create", "-o", "canmount=off", "--", s.full(name)); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return have, nil
 }
 
 // sweep removes what was half made or half removed. What is still in use stays
 // until the store is opened again.
-func (s *Store) sweep(ctx context.Context) error {
-	left, err := s.list(ctx, half, 1, filesystem, volume)
-	if err != nil {
-		return err
-	}
-	found, err := s.list(ctx, images, 0, volume, snapshot)
-	if err != nil {
-		return err
-	}
-	for _, d := range found {
-		if id, ok := strings.CutPrefix(d.name, images+"/"); ok && d.kind == volume && named(found, d.name+"@"+id) == nil {
-			left = append(left, d)
+func (s *Store) sweep(ctx context.Context, have []dataset) error {
+	for _, d := range have {
+		name, below := strings.CutPrefix(d.name, half+"/")
+		left := below && !strings.ContainsAny(name, "/@")
+		if id, ok := strings.CutPrefix(d.name, images+"/"); ok && d.kind == volume && named(have, imageSnapshot(id)) == nil {
+			left = true // a removal took its snapshot
 		}
-	}
-	for _, d := range left {
-		if d.name == half {
+		if !left {
 			continue
 		}
 		err := s.destroy(ctx, d.name, true)

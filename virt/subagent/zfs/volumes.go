@@ -23,13 +23,15 @@ func (s *Store) oneVolume(d dataset) *mistify.VolumeResponse {
 // ListVolumes lists the volumes, and the disks of guests as guests/ID/disk-N.
 func (s *Store) ListVolumes(ctx context.Context, _ *mistify.VolumeRequest) (*mistify.VolumeResponse, error) {
 	out := &mistify.VolumeResponse{Volumes: []mistify.Volume{}}
+	list, err := s.list(ctx, "", 0, volume)
+	if err != nil {
+		return nil, err
+	}
 	for _, folder := range [...]string{guests, volumes} {
-		list, err := s.list(ctx, folder, 0, volume)
-		if err != nil {
-			return nil, err
-		}
 		for _, d := range list {
-			out.Volumes = append(out.Volumes, s.wire(d))
+			if strings.HasPrefix(d.name, folder+"/") {
+				out.Volumes = append(out.Volumes, s.wire(d))
+			}
 		}
 	}
 	return out, nil
@@ -110,10 +112,16 @@ func (s *Store) volumeOf(ctx context.Context, id string, spec store.DiskSpec) (*
 		return nil, err
 	}
 	if old == nil {
+		var image *dataset
+		if spec.Image != "" {
+			if image, err = s.imageFor(ctx, spec.Image); err != nil {
+				return nil, err
+			}
+		}
 		if err := s.room(spec.Size); err != nil {
 			return nil, err
 		}
-		if _, err := s.makeDisk(ctx, name, spec); err != nil {
+		if _, err := s.makeDisk(ctx, name, spec, image, nil); err != nil {
 			return nil, err
 		}
 		if old, err = s.volume(ctx, name); err != nil {

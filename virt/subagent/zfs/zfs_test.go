@@ -47,6 +47,7 @@ func TestReal(t *testing.T) {
 	t.Run("Missing", missing)
 	t.Run("Pending", pending)
 	t.Run("Cut", cutStreams)
+	t.Run("Stream", throughput)
 	t.Run("Killed", killed)
 }
 
