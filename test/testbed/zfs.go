@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -43,7 +44,11 @@ const zfsPatience = 18 * time.Minute
 // qemu-img, and no udev. None that ran, and one that was skipped there, is a failure.
 func ZFS(t *testing.T) {
 	t.Helper()
-	log := bootZFS(t, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout="+zfsTimeout(t).String())
+	pattern := "^" + t.Name() + "$"
+	if f := flag.Lookup("test.run"); f != nil && strings.Contains(f.Value.String(), "/") {
+		pattern = f.Value.String() // some of its subtests: go test -run TestReal/Snapshots
+	}
+	log := bootZFS(t, "-test.run="+pattern, "-test.v", "-test.timeout="+zfsTimeout(t).String())
 	ran := 0
 	for _, inner := range innerTests(log, t.Name()) {
 		ran++

@@ -2,6 +2,7 @@
 // volumes and snapshots, and a subtest for each:
 //
 //	Life        an image is fetched once, disks begin as it or blank, what is asked for again is as it was, and all of it goes
+//	Undo        takes back what was made for one job, and nothing else
 //	Snapshots   of all disks or of one; their order, names, rollback over newer ones only if asked, parts that are gone
 //	Download    a snapshot that was downloaded is an image again, with its content
 //	Volumes     are made, cloned, listed and removed

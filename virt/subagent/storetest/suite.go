@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/mistify"
 )
@@ -16,7 +18,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Subject) {
 		name string
 		do   func(b *bench)
 	}{
-		{"Life", life}, {"Snapshots", snapshots}, {"Download", download}, {"Volumes", volumes}, {"Names", names},
+		{"Life", life}, {"Undo", undo}, {"Snapshots", snapshots}, {"Download", download}, {"Volumes", volumes}, {"Names", names},
 		{"Races", races}, {"NotTaken", notTaken}, {"Wire", wire}, {"Reopened", reopened},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.do(newBench(t, fresh(t))) })
@@ -89,6 +91,42 @@ func life(b *bench) {
 	_, err = b.s.DeleteImage(ctx, &mistify.ImageRequest{ID: "debian.img"})
 	b.refused("removing it again", err, virt.ErrNotFound)
 	b.left("all of it was removed")
+}
+
+func undo(b *bench) {
+	ctx := b.Context()
+	first, second := uuid.NewString(), uuid.NewString()
+	made := func(g *mistify.Guest, job string) *mistify.Guest {
+		b.Helper()
+		out, err := b.s.CreateGuestDisks(ctx, &mistify.GuestRequest{Guest: g, Job: job})
+		b.do(err)
+		return out.Guest
+	}
+	back := func(g *mistify.Guest, job string) *mistify.Guest {
+		b.Helper()
+		out, err := b.s.UndoGuestDisks(ctx, &mistify.GuestRequest{Guest: g, Job: job})
+		b.do(err)
+		return out.Guest
+	}
+	g := made(guest(mistify.Disk{Size: 1}), first)
+	b.Write(b.T, g.Disks[0], 'a')
+	more := g.Clone()
+	more.Disks = append(more.Disks, mistify.Disk{Size: 2})
+	more = made(more, second)
+	if more = back(more, second); more.Disks[1].Source != "" || more.Disks[0] != g.Disks[0] {
+		b.Errorf("the disks are %+v", more.Disks)
+	}
+	b.Holds(b.T, g.Disks[0], 'a')
+	back(g, second) // nothing is left of it
+	b.Holds(b.T, g.Disks[0], 'a')
+	if out, err := b.s.ListVolumes(ctx, &mistify.VolumeRequest{}); err != nil || len(out.Volumes) != 1 {
+		b.Errorf("the volumes are %+v (%v)", out, err)
+	}
+	back(back(made(guest(mistify.Disk{Size: 1}, mistify.Disk{Size: 1}), first), first), first)
+	_, err := b.s.UndoGuestDisks(ctx, &mistify.GuestRequest{Guest: g})
+	b.refused("an undo of no job", err, virt.ErrInvalid)
+	b.remove(g)
+	b.left("all of it was taken back")
 }
 
 func snapshots(b *bench) {
