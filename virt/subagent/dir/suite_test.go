@@ -28,3 +28,5 @@ func TestSuite(t *testing.T) {
 		}
 	})
 }
+
+func readAll(d *mistify.Download) ([]byte, error) { return storetest.ReadAll(d) }
