@@ -2,6 +2,7 @@ package standard
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/vagoth/vagoth/manager/component"
@@ -37,12 +38,66 @@ func stages() map[string][]subagent.Stage {
 	}
 }
 
-type dirConfig struct{ dir.Config }
+type dirConfig struct {
+	dir.Config
+	Libvirt string `ini:"libvirt" help:"libvirtd that has the guests which run: their disks are snapshotted through it; empty refuses such snapshots"`
+}
 
-func dirDefaults() dirConfig { return dirConfig{Config: dir.Defaults()} }
+func dirDefaults() dirConfig {
+	return dirConfig{Config: dir.Defaults(), Libvirt: libvirt.Defaults().URI}
+}
 
 func openDir(ctx context.Context, cfg dirConfig, deps subagent.Deps) (subagent.SubAgent, error) {
-	return dir.Open(ctx, cfg.Options(deps))
+	o := cfg.Options(deps)
+	var d *libvirt.Driver
+	if cfg.Libvirt != "" {
+		c := libvirt.Defaults()
+		c.URI = cfg.Libvirt
+		var err error
+		if d, err = libvirt.Open(ctx, c, virt.DriverDeps{Name: deps.Name, Data: deps.Data, Log: deps.Log, Now: deps.Now}); err != nil {
+			return nil, err
+		}
+		o.Live = live{d}
+	}
+	s, err := dir.Open(ctx, o)
+	switch {
+	case err != nil && d != nil:
+		return nil, errors.Join(err, d.Close())
+	case err != nil:
+		return nil, err
+	case d == nil:
+		return s, nil
+	}
+	return withLibvirt{s, d}, nil
+}
+
+// withLibvirt is a sub-agent with a driver that was opened for it.
+type withLibvirt struct {
+	subagent.SubAgent
+	driver *libvirt.Driver
+}
+
+// Close implements subagent.SubAgent.
+func (w withLibvirt) Close() error { return errors.Join(w.SubAgent.Close(), w.driver.Close()) }
+
+// live makes snapshots of guests that run through their libvirtd.
+type live struct{ driver *libvirt.Driver }
+
+// SnapshotLive implements subagent.LiveSnapshotter.
+func (l live) SnapshotLive(ctx context.Context, s subagent.LiveSnapshot) error {
+	return l.driver.SnapshotLive(ctx, here, guestOf(s), s.Name, s.Files)
+}
+
+// DropLive implements subagent.LiveSnapshotter.
+func (l live) DropLive(ctx context.Context, s subagent.LiveSnapshot) error {
+	return l.driver.DropLive(ctx, here, guestOf(s), s.Name, s.Files)
+}
+
+// here is the host of an agent's own libvirtd.
+var here = virt.Host{ID: "localhost"}
+
+func guestOf(s subagent.LiveSnapshot) virt.Guest {
+	return virt.Guest{ID: s.Guest, UUID: s.Guest, Name: s.Guest}
 }
 
 type zfsConfig struct{ zfs.Config }
@@ -59,6 +114,7 @@ type libvirtConfig struct {
 	Emulator    string        `ini:"emulator" help:"kvm, qemu (software emulation) or auto: kvm if this host has it" oneof:"auto,kvm,qemu"`
 	Connections int           `ini:"connections" help:"for calls that change something, and as many for those that only look" min:"1" max:"64"`
 	MaxDomains  int           `ini:"max_domains" help:"a longer listing is refused" min:"1" max:"100000"`
+	Filter      bool          `ini:"filter" help:"let the NICs of guests on networks and bridges send only from their own MAC and IPv4 address (libvirt's clean-traffic)"`
 }
 
 func libvirtDefaults() libvirtConfig {
@@ -68,22 +124,19 @@ func libvirtDefaults() libvirtConfig {
 
 func openLibvirt(ctx context.Context, cfg libvirtConfig, deps subagent.Deps) (subagent.SubAgent, error) {
 	c := libvirt.Defaults()
-	c.URI, c.Timeout, c.Emulator, c.Connections, c.MaxDomains = cfg.URI, cfg.Timeout, cfg.Emulator, cfg.Connections, cfg.MaxDomains
+	c.URI, c.Timeout, c.Emulator, c.Connections, c.MaxDomains, c.Filter = cfg.URI, cfg.Timeout, cfg.Emulator, cfg.Connections, cfg.MaxDomains, cfg.Filter
 	d, err := libvirt.Open(ctx, c, virt.DriverDeps{Name: deps.Name, Data: deps.Data, Log: deps.Log, Now: deps.Now})
 	if err != nil {
 		return nil, err
 	}
-	return overLibvirt{libvirtagent.New(d, virt.Host{ID: "localhost"}, libvirtagent.Options{Log: deps.Log}), d}, nil
+	return withLibvirt{overLibvirt{libvirtagent.New(d, here, libvirtagent.Options{Log: deps.Log})}, d}, nil
 }
 
-// overLibvirt is the sub-agent with the driver that was opened for it.
-type overLibvirt struct {
-	*libvirtagent.Agent
-	driver *libvirt.Driver
-}
+// overLibvirt is the sub-agent, which itself has nothing to close.
+type overLibvirt struct{ *libvirtagent.Agent }
 
 // Close implements subagent.SubAgent.
-func (o overLibvirt) Close() error { return o.driver.Close() }
+func (overLibvirt) Close() error { return nil }
 
 type simulatedConfig struct {
 	sim.Config

@@ -71,6 +71,9 @@ func ReadMistify(r io.Reader) (cfg Config, warnings []string, err error) {
 	if err := errors.Join(errs...); err != nil {
 		return Config{}, warnings, err
 	}
+	if run, ok := cfg.Actions["run"]; ok && len(cfg.Actions["start"].Stages) == 0 {
+		cfg.Actions["start"] = run // the file that Mistify ships starts a guest by nothing else
+	}
 	return cfg, warnings, cfg.Validate()
 }
 

@@ -22,6 +22,7 @@ type Config struct {
 	Emulator       string         `ini:"emulator" help:"kvm, qemu (software emulation) or auto: kvm on hosts that have it" oneof:"auto,kvm,qemu"`
 	Connections    int            `ini:"connections" help:"to one host for calls that change something, and as many for those that only look" min:"1" max:"64"`
 	MaxDomains     int            `ini:"max_domains" help:"of one host; a longer listing is refused" min:"1" max:"100000"`
+	Filter         bool           `ini:"filter" help:"let the NICs of guests on networks and bridges send only from their own MAC and IPv4 address (libvirt's clean-traffic)"`
 	CA             component.Path `ini:"tls_ca" help:"certificate authority of the hosts, for qemu+tls"`
 	Cert           component.Path `ini:"tls_cert" help:"our own certificate, for qemu+tls"`
 	Key            component.Path `ini:"tls_key" help:"our own key, for qemu+tls"`
@@ -60,6 +61,14 @@ func (c Config) Validate() error {
 	return nil
 }
 
+// filter is the name of libvirt's filter for NICs; "" is none.
+func (c Config) filter() string {
+	if c.Filter {
+		return "clean-traffic"
+	}
+	return ""
+}
+
 // Kind is the component.
 func Kind() component.Kind[virt.DriverDeps, virt.Driver] {
 	return component.Define("real hypervisors, over libvirt's RPC protocol", Defaults(),
@@ -85,6 +94,7 @@ var (
 	_ virt.Suspender    = (*Driver)(nil)
 	_ virt.Migrator     = (*Driver)(nil)
 	_ virt.Measurer     = (*Driver)(nil)
+	_ virt.Meter        = (*Driver)(nil)
 	_ virt.DriverCloser = (*Driver)(nil)
 )
 

@@ -35,7 +35,8 @@ func (d *Driver) Define(ctx context.Context, h virt.Host, g virt.Guest) error {
 		if err != nil {
 			return err
 		}
-		name, done, err := d.current(ctx, c, g)
+		there.job = trail.From(ctx).Job
+		name, done, err := d.current(ctx, c, g, &there)
 		if done || err != nil {
 			return err
 		}
@@ -54,8 +55,9 @@ func (d *Driver) Define(ctx context.Context, h virt.Host, g virt.Guest) error {
 }
 
 // current looks at the domain that is there already. It returns the name to
-// define g under, or that there is nothing to do.
-func (d *Driver) current(ctx context.Context, c *conn, g virt.Guest) (name string, done bool, err error) {
+// define g under, or that there is nothing to do. The job that made a domain
+// known stays the one.
+func (d *Driver) current(ctx context.Context, c *conn, g virt.Guest, there *host) (name string, done bool, err error) {
 	dom, err := lookup(c, g)
 	if errors.Is(err, virt.ErrNotFound) {
 		return g.Name, false, nameTaken(c, g, g.Name)
@@ -84,9 +86,10 @@ func (d *Driver) current(ctx context.Context, c *conn, g virt.Guest) (name strin
 	if err != nil {
 		return "", false, err
 	}
-	if m.Hash == sum {
+	if m.Hash == sum && m.Filter == there.filter {
 		return "", true, nil
 	}
+	there.job = m.Job
 	state, err := stateOf(c, dom)
 	if err != nil {
 		return "", false, err
@@ -113,8 +116,19 @@ func nameTaken(c *conn, g virt.Guest, name string) error {
 	return fmt.Errorf("%w: the host has another domain named %s: rename or undefine one of them", virt.ErrConflict, name)
 }
 
-// Undefine makes a host forget a guest. Its disks stay.
+// Undefine makes a host forget a guest. Its disks stay, and so does the NVRAM of
+// its firmware: defined again, it boots as before.
 func (d *Driver) Undefine(ctx context.Context, h virt.Host, g virt.Guest) error {
+	return d.undefine(ctx, h, g, golibvirt.DomainUndefineKeepNvram)
+}
+
+// Erase is Undefine of a guest that does not come back: nothing but its disks
+// stays.
+func (d *Driver) Erase(ctx context.Context, h virt.Host, g virt.Guest) error {
+	return d.undefine(ctx, h, g, golibvirt.DomainUndefineNvram)
+}
+
+func (d *Driver) undefine(ctx context.Context, h virt.Host, g virt.Guest, nvram golibvirt.DomainUndefineFlagsValues) error {
 	return d.withDomain(ctx, h, g, changes, "undefine", func(ctx context.Context, c *conn, dom golibvirt.Domain) error {
 		state, err := stateOf(c, dom)
 		if err != nil {
@@ -125,8 +139,7 @@ func (d *Driver) Undefine(ctx context.Context, h virt.Host, g virt.Guest) error 
 		}
 		flags := golibvirt.DomainUndefineManagedSave | golibvirt.DomainUndefineSnapshotsMetadata
 		if !strings.HasPrefix(c.driver, "test:") {
-			// Its NVRAM is kept as its disks are: defined again, it boots as before.
-			flags |= golibvirt.DomainUndefineCheckpointsMetadata | golibvirt.DomainUndefineKeepNvram
+			flags |= golibvirt.DomainUndefineCheckpointsMetadata | nvram
 		}
 		return translate(c.DomainUndefineFlags(dom, flags))
 	})
@@ -222,7 +235,7 @@ func runsPlainCPU(caps libvirtxml.DomainCaps) bool {
 // hostOf finds out how a guest has to be written for this host, and refuses
 // what the host cannot do.
 func (p *pool) hostOf(c *conn, g virt.Guest) (host, error) {
-	h := host{disks: p.cfg.Disks, arch: "x86_64", cdromBus: "ide", pciBus: "pci.0"}
+	h := host{disks: p.cfg.Disks, arch: "x86_64", cdromBus: "ide", pciBus: "pci.0", filter: p.cfg.filter()}
 	if p.endpoint.isTest() {
 		h.hypervisor = "test"
 		if slices.ContainsFunc(g.Definition.NICs, hasForward) {

@@ -16,6 +16,7 @@ const (
 	maxFrame    = 32 << 20
 
 	program        = 0x20008086
+	qemuProgram    = 0x20008087 // of calls that only QEMU's driver has
 	programVersion = 1
 
 	typeReply   = 1
@@ -50,6 +51,7 @@ type guard struct {
 
 // call is a request whose reply is awaited.
 type call struct {
+	program   uint32
 	procedure uint32
 	serial    uint32
 }
@@ -98,7 +100,7 @@ func (g *guard) next() ([]byte, error) {
 	if c == nil {
 		return nil, malformed("something that it was not asked for")
 	}
-	want, known := g.limits.reply(c.procedure)
+	want, known := g.limits.replyOf(c.program, c.procedure)
 	if !known {
 		return nil, fmt.Errorf("procedure %d has no reply that could be checked", c.procedure)
 	}
@@ -110,7 +112,7 @@ func (g *guard) next() ([]byte, error) {
 		return nil, err
 	}
 	word := func(i int) uint32 { return binary.BigEndian.Uint32(head[4*i:]) }
-	if word(1) != program || word(2) != programVersion || word(3) != c.procedure || word(4) != typeReply || word(5) != c.serial {
+	if word(1) != c.program || word(2) != programVersion || word(3) != c.procedure || word(4) != typeReply || word(5) != c.serial {
 		return nil, malformed("a frame that does not answer the call under way")
 	}
 	// The buffer grows with what arrives, not with what is promised, and what
@@ -182,6 +184,7 @@ func (g *guard) Write(p []byte) (int, error) {
 			g.have = 0
 			g.left = binary.BigEndian.Uint32(g.header[:]) - frameHeader
 			if err := g.asked(call{
+				program:   binary.BigEndian.Uint32(g.header[4:]),
 				procedure: binary.BigEndian.Uint32(g.header[12:]),
 				serial:    binary.BigEndian.Uint32(g.header[20:]),
 			}); err != nil {

@@ -76,7 +76,21 @@ const (
 	procConnectGetAllDomainStats     = 344
 	procDomainDefineXMLFlags         = 350
 	procStoragePoolLookupByPath      = 391
+
+	// Of qemuProgram.
+	procQEMUMonitorCommand = 1
 )
+
+// replyOf returns what the reply to a procedure of a program looks like.
+func (l limits) replyOf(of, procedure uint32) (reply, bool) {
+	switch {
+	case of == program:
+		return l.reply(procedure)
+	case of == qemuProgram && procedure == procQEMUMonitorCommand:
+		return reply{frame: maxDocument, check: func(r *reader) { r.text(4 << 20) }}, true
+	}
+	return reply{}, false
+}
 
 // reply returns what the reply to a procedure looks like.
 func (l limits) reply(procedure uint32) (reply, bool) {

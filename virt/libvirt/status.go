@@ -55,7 +55,8 @@ func (p *pool) stats(c *conn, doms []golibvirt.Domain) ([]golibvirt.DomainStatsR
 	return records, translate(err)
 }
 
-func seenOf(r golibvirt.DomainStatsRecord) virt.Seen {
+// numbersOf are the values of a record that are whole numbers.
+func numbersOf(r golibvirt.DomainStatsRecord) map[string]int64 {
 	numbers := make(map[string]int64, len(r.Params))
 	for _, p := range r.Params {
 		switch v := p.Value.I.(type) {
@@ -69,6 +70,11 @@ func seenOf(r golibvirt.DomainStatsRecord) virt.Seen {
 			numbers[p.Field] = int64(min(v, 1<<62))
 		}
 	}
+	return numbers
+}
+
+func seenOf(r golibvirt.DomainStatsRecord) virt.Seen {
+	numbers := numbersOf(r)
 	memory := numbers["balloon.maximum"]
 	if memory == 0 {
 		memory = numbers["balloon.current"]
@@ -161,6 +167,14 @@ func describe(info *virt.Info, is described) {
 	info.Extra = map[string]string{"hypervisor": clean(is.Type, 32)}
 	if m := is.Metadata.Mark; m != nil {
 		info.Extra["node"] = clean(m.Node, 128)
+		if m.Job != "" {
+			info.Extra["job"] = clean(m.Job, 128)
+		}
+	}
+	for _, n := range is.NICs {
+		if n.Target.Dev != "" {
+			info.Extra["nic "+clean(n.MAC.Address, 32)] = clean(n.Target.Dev, 64)
+		}
 	}
 	for _, s := range is.Serials {
 		if s.Source.Path != "" {

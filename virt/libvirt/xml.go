@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 
 	"libvirt.org/go/libvirtxml"
 
@@ -21,6 +22,8 @@ type mark struct {
 	Node    string   `xml:"node,attr"`
 	Tenant  string   `xml:"tenant,attr,omitempty"`
 	Hash    string   `xml:"hash,attr"`
+	Job     string   `xml:"job,attr,omitempty"`    // that made it known here
+	Filter  string   `xml:"filter,attr,omitempty"` // of its NICs
 }
 
 // host is what a domain depends on beside its definition.
@@ -30,6 +33,8 @@ type host struct {
 	cdromBus   string
 	pciBus     string // where a device of QEMU's own arguments is put
 	disks      string // directory of provisioned disks
+	filter     string // of NICs on networks and bridges; "" is none
+	job        string // that makes the domain known
 }
 
 // hash identifies a definition. Where it is placed is no part of it, nor what
@@ -52,7 +57,7 @@ func domainXML(g virt.Guest, name string, h host) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	meta, err := xml.Marshal(mark{Node: g.ID, Tenant: g.Tenant, Hash: sum})
+	meta, err := xml.Marshal(mark{Node: g.ID, Tenant: g.Tenant, Hash: sum, Job: h.job, Filter: h.filter})
 	if err != nil {
 		return "", problem(g, virt.ErrInvalid, "its metadata cannot be encoded: %v", err)
 	}
@@ -110,6 +115,14 @@ func operatingSystem(d virt.Definition) *libvirtxml.DomainOS {
 // volumePath is where the disk of a volume is.
 func volumePath(dir, volume string) string { return path.Join(dir, volume) }
 
+// diskSource is a file, or a device of the host.
+func diskSource(name string) *libvirtxml.DomainDiskSource {
+	if strings.HasPrefix(name, "/dev/") {
+		return &libvirtxml.DomainDiskSource{Block: &libvirtxml.DomainDiskSourceBlock{Dev: name}}
+	}
+	return &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: name}}
+}
+
 func addDisks(dom *libvirtxml.Domain, d virt.Definition, h host) {
 	taken := []string{}
 	for _, disk := range d.Disks {
@@ -121,7 +134,7 @@ func addDisks(dom *libvirtxml.Domain, d virt.Definition, h host) {
 		dom.Devices.Disks = append(dom.Devices.Disks, libvirtxml.DomainDisk{
 			Device: "disk",
 			Driver: &libvirtxml.DomainDiskDriver{Name: "qemu", Type: disk.Format},
-			Source: &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: file}},
+			Source: diskSource(file),
 			Target: &libvirtxml.DomainDiskTarget{Dev: disk.Device, Bus: disk.Bus},
 		})
 	}
@@ -178,6 +191,9 @@ func addNICs(dom *libvirtxml.Domain, d virt.Definition, h host) {
 		case "user":
 			nic.Source.User = &libvirtxml.DomainInterfaceSourceUser{}
 		}
+		if h.filter != "" && n.Type != "user" {
+			nic.FilterRef = filterRef(h.filter, n)
+		}
 		if n.Device != "" && n.Type != "user" {
 			nic.Target = &libvirtxml.DomainInterfaceTarget{Dev: n.Device}
 		}
@@ -200,6 +216,16 @@ func addNICs(dom *libvirtxml.Domain, d virt.Definition, h host) {
 		}
 		dom.Devices.Interfaces = append(dom.Devices.Interfaces, nic)
 	}
+}
+
+// filterRef lets a NIC send only as the guest that it is: from its own MAC, and
+// from its own address if it has one, or else from the first that it uses.
+func filterRef(filter string, n virt.NIC) *libvirtxml.DomainInterfaceFilterRef {
+	ref := &libvirtxml.DomainInterfaceFilterRef{Filter: filter}
+	if n.Address != "" {
+		ref.Parameters = []libvirtxml.DomainInterfaceFilterParam{{Name: "IP", Value: n.Address}}
+	}
+	return ref
 }
 
 // The PCI slots of a guest's NICs, if any of them forwards ports. Libvirt gives
@@ -272,6 +298,14 @@ type described struct {
 		Port   int    `xml:"port,attr"`
 		Listen string `xml:"listen,attr"`
 	} `xml:"devices>graphics"`
+	NICs []struct {
+		MAC struct {
+			Address string `xml:"address,attr"`
+		} `xml:"mac"`
+		Target struct {
+			Dev string `xml:"dev,attr"`
+		} `xml:"target"`
+	} `xml:"devices>interface"`
 }
 
 func parseDomain(text string) (described, error) {

@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
-	"time"
+	"strings"
 
 	"github.com/vagoth/vagoth/trail"
 	"github.com/vagoth/vagoth/virt"
@@ -115,6 +115,11 @@ func (a *Agent) answer(ctx context.Context, asked *mistify.Guest, v virt.Guest) 
 		return nil, err
 	default:
 		g.State, g.VNC = stateName(info.State), port(info.VNC)
+		for i := range g.NICs {
+			if device := info.Extra["nic "+strings.ToLower(g.NICs[i].MAC)]; device != "" {
+				g.NICs[i].Device = device
+			}
+		}
 	}
 	return &mistify.GuestResponse{Guest: g}, nil
 }
@@ -154,7 +159,3 @@ func gone(do deed) deed {
 		return nil
 	}
 }
-
-// undoTime is how long what was made for nothing is taken back, when the
-// caller's own time may be over.
-const undoTime = 30 * time.Second

@@ -5,31 +5,34 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/vagoth/vagoth/trail"
 	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/mistify"
 )
 
 // Create makes a guest of disks that are there, and starts it. One that is there
-// as it is to be is started. One that cannot be started is forgotten again if it
-// was this call that made it known.
+// as it is to be is started.
 func (a *Agent) Create(ctx context.Context, r *mistify.GuestRequest) (*mistify.GuestResponse, error) {
-	return a.do(ctx, "create", r, func(ctx context.Context, v virt.Guest) error {
-		_, err := a.driver.Info(ctx, a.host, v)
-		made := errors.Is(err, virt.ErrNotFound)
-		if err != nil && !made {
+	return a.do(withJob(ctx, r), "create", r, a.define, a.power(virt.PowerStart))
+}
+
+// withJob makes the driver note the agent's job with what it makes.
+func withJob(ctx context.Context, r *mistify.GuestRequest) context.Context {
+	t := trail.From(ctx)
+	t.Job = r.Job
+	return trail.With(ctx, t)
+}
+
+// UndoCreate stops and forgets a guest that was made known by the job of the
+// request. One that was there before stays as it is now.
+func (a *Agent) UndoCreate(ctx context.Context, r *mistify.GuestRequest) (*mistify.GuestResponse, error) {
+	return a.do(ctx, "undo create", r, gone(func(ctx context.Context, v virt.Guest) error {
+		info, err := a.driver.Info(ctx, a.host, v)
+		if err != nil || r.Job == "" || info.Extra["job"] != r.Job {
 			return err
 		}
-		if err := a.define(ctx, v); err != nil {
-			return err
-		}
-		err = a.driver.Power(ctx, a.host, v, virt.PowerStart)
-		if err == nil || !made {
-			return err
-		}
-		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
-		defer cancel()
-		return errors.Join(err, gone(a.erase)(undo, v))
-	})
+		return errors.Join(gone(a.power(virt.PowerStop))(ctx, v), gone(a.erase)(ctx, v))
+	}))
 }
 
 func (a *Agent) define(ctx context.Context, v virt.Guest) error {
@@ -49,7 +52,7 @@ func (a *Agent) erase(ctx context.Context, v virt.Guest) error {
 
 // Define makes a guest known to the host without starting it.
 func (a *Agent) Define(ctx context.Context, r *mistify.GuestRequest) (*mistify.GuestResponse, error) {
-	return a.do(ctx, "define", r, a.define)
+	return a.do(withJob(ctx, r), "define", r, a.define)
 }
 
 // Undefine makes the host forget a guest that does not run. Its disks stay.

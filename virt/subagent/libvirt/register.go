@@ -25,7 +25,11 @@ func (a *Agent) Register(s *mistify.Server) {
 	on(s, a.Shutdown, "Shutdown")
 	on(s, a.Suspend, "Suspend")
 	on(s, a.Resume, "Resume")
+	on(s, a.UndoCreate, "UndoCreate")
 	on(s, a.Status, "Status")
+	on(s, a.CPUMetrics, "CpuMetrics", "CPUMetrics")
+	on(s, a.DiskMetrics, "DiskMetrics")
+	on(s, a.NICMetrics, "NicMetrics", "NICMetrics")
 }
 
 // on registers a method under all of its names.
@@ -38,8 +42,8 @@ func on[Request, Response any](s *mistify.Server, do func(context.Context, *Requ
 // Stages are what the sub-agent does for which action.
 func Stages() []subagent.Stage {
 	return []subagent.Stage{
-		{Action: "create", Method: Service + ".Create", Idempotent: true},
-		{Action: "define", Method: Service + ".Define", Idempotent: true},
+		{Action: "create", Method: Service + ".Create", Idempotent: true, Undo: Service + ".UndoCreate"},
+		{Action: "define", Method: Service + ".Define", Idempotent: true, Undo: Service + ".UndoCreate"},
 		{Action: "undefine", Method: Service + ".Undefine", Idempotent: true},
 		{Action: "delete", Method: Service + ".Delete", Idempotent: true},
 		{Action: "start", Method: Service + ".Start", Idempotent: true},
@@ -51,5 +55,8 @@ func Stages() []subagent.Stage {
 		{Action: "suspend", Method: Service + ".Suspend", Idempotent: true},
 		{Action: "resume", Method: Service + ".Resume", Idempotent: true},
 		{Action: "status", Method: Service + ".Status", Idempotent: true},
+		{Action: "cpuMetrics", Method: Service + ".CpuMetrics", Idempotent: true},
+		{Action: "diskMetrics", Method: Service + ".DiskMetrics", Idempotent: true},
+		{Action: "nicMetrics", Method: Service + ".NicMetrics", Idempotent: true},
 	}
 }
