@@ -3,6 +3,5 @@
 //
 //	TestLife      a guest from a fetched image: snapshots while it runs and not, rollback, a download that boots as another guest, metrics
 //	TestMistify   the configuration of Mistify's agent drives the sub-agents unchanged, as processes of their own
-//	TestKilled    agents that are killed through create and delete leave no disk and no domain that no guest owns, and none is missing
-//	TestMove      a manager places, starts and moves between two such hosts
+//	TestWalk      the walk of docs/subagents.md, as it is typed there
 package hosts

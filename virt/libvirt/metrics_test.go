@@ -1,7 +1,6 @@
 package libvirt
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -29,7 +28,7 @@ func TestMetricsOfARecord(t *testing.T) {
 	if len(m.Disks) != 1 || m.Disks[0].Device != "vda" || m.Disks[0].WriteOps != 7 || m.Disks[0].FlushTime != 9 {
 		t.Errorf("the disks: %+v", m.Disks)
 	}
-	if fmt.Sprint(m.NICs[0].Name, m.NICs[0].RxPackets, m.NICs[1].Name) != "front 3 vnet2" {
+	if len(m.NICs) != 2 || m.NICs[0].Name != "front" || m.NICs[0].RxPackets != 3 || m.NICs[1].Name != "vnet2" {
 		t.Errorf("the NICs: %+v", m.NICs)
 	}
 }
