@@ -361,6 +361,9 @@ func (i *importer) add(line int, l exportLine) error {
 	touched, size := 1, 0
 	if l.Node != nil {
 		touched += 1 + len(l.Node.Keys)
+		if l.Node.Parent != "" {
+			touched++ // its edge revision
+		}
 		size = l.Node.Definition.Len() + l.Node.Metadata.Len() + 16<<10
 	} else {
 		touched++ // with its node, whose description of its blobs changes

@@ -99,6 +99,10 @@ func (d Draft) Parts(s Stamp) Parts {
 // nothing (see Draft.Validate).
 func NewNode(d Draft, s Stamp) *Node { return MakeNode(d.Parts(s)) }
 
+// Restamp sets the revision of a node that nobody has but the store and the
+// Update that wrote it: a store that learns only at the commit which one it is.
+func Restamp(n *Node, revision uint64) { n.stamp.Revision = revision }
+
 // ID is unique in the cluster and never changes.
 func (n *Node) ID() string { return n.id }
 

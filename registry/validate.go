@@ -16,7 +16,7 @@ const (
 	MaxBlobs    = 16             // blobs of a node
 	MaxBlob     = 1 << 20        // bytes of a blob
 	MaxDocument = 256 << 10      // bytes of a definition or of metadata, encoded
-	MaxTouched  = 100            // keys that an Update touches: nodes, names, unique keys, blobs
+	MaxTouched  = 100            // keys that an Update touches: nodes, names, unique keys, blobs, sets of children
 	MaxUpdate   = 1<<20 + 64<<10 // bytes that an Update writes: a blob of the greatest size and its node
 )
 

@@ -77,3 +77,10 @@ func (h *history) since(from, to uint64, limit int) (commits []*commit, ok bool)
 	}
 	return slices.Clone(h.list[i:min(j, i+limit)]), true
 }
+
+// restart forgets all commits up to rev.
+func (h *history) restart(rev uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.list, h.count, h.bytes, h.before = nil, 0, 0, rev
+}

@@ -36,6 +36,7 @@ func newLayer(nodes int) *layer {
 type stack struct {
 	base       *state
 	under, top *layer
+	saw        *Guards // what was read of base; nil where nobody asks
 }
 
 func (s stack) layers(yield func(*layer) bool) {
@@ -53,7 +54,16 @@ func (s stack) node(id string) *registry.Node {
 			return e.after
 		}
 	}
+	if s.saw != nil {
+		s.saw.word(id, s.base.owner(id)) // who is called so, if it is no node's ID
+	}
 	return s.base.node(id)
+}
+
+// glimpse is node, and is not noted as seen.
+func (s stack) glimpse(id string) *registry.Node {
+	s.saw = nil
+	return s.node(id)
 }
 
 // owner is the node that holds ref as its ID, its name or a key.
@@ -67,6 +77,7 @@ func (s stack) owner(ref string) *registry.Node {
 		}
 	}
 	n := s.base.owner(ref)
+	s.saw.word(ref, n)
 	if n == nil || s.under == nil && s.top == nil {
 		return n
 	}
@@ -89,17 +100,21 @@ func (s stack) blob(id, key string) ([]byte, bool) {
 			return data, data != nil
 		}
 	}
+	if s.saw != nil {
+		s.saw.word(id, s.base.owner(id)) // a node's revision grows with its blobs
+	}
 	return s.base.blob(id, key)
 }
 
 // children returns the nodes whose parent is id, ordered by ID.
 func (s stack) children(id string) []*registry.Node {
+	s.saw.edge(id, s.base.edge(id))
 	touched := map[string]*registry.Node{}
-	base := s.base.family(id, func(kid string) { touched[kid] = s.node(kid) })
+	base := s.base.family(id, func(kid string) { touched[kid] = s.glimpse(kid) })
 	for l := range s.layers {
 		for _, kid := range l.kids[id] {
 			if _, seen := touched[kid]; !seen {
-				touched[kid] = s.node(kid)
+				touched[kid] = s.glimpse(kid)
 			}
 		}
 	}

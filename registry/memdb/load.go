@@ -131,11 +131,25 @@ func (l *loader) entry(rec []byte) error {
 }
 
 func (l *loader) commit(rev uint64, ops []operation) error {
-	t := &tx{stack: stack{base: l.base, top: l.layer}, rev: rev}
+	c, err := replay(stack{base: l.base, top: l.layer}, rev, ops)
+	if err != nil {
+		return err
+	}
+	l.db.history.add(c)
+	l.rev = rev
+	if l.count++; l.count >= replayed {
+		l.flush()
+	}
+	return nil
+}
+
+// replay writes a commit into the top layer.
+func replay(s stack, rev uint64, ops []operation) (*commit, error) {
+	t := &tx{stack: s, rev: rev}
 	for _, o := range ops {
 		old := t.node(o.id)
 		if old == nil && o.op != opPut {
-			return fmt.Errorf("commit %d changes node %q, which does not exist: %w", rev, o.id, registry.ErrCorrupt)
+			return nil, fmt.Errorf("commit %d changes node %q, which does not exist: %w", rev, o.id, registry.ErrCorrupt)
 		}
 		switch o.op {
 		case opPut:
@@ -157,12 +171,7 @@ func (l *loader) commit(rev uint64, ops []operation) error {
 		}
 	}
 	changes := t.committed()
-	l.db.history.add(&commit{rev: rev, changes: changes, cost: costOf(changes)})
-	l.rev = rev
-	if l.count++; l.count >= replayed {
-		l.flush()
-	}
-	return nil
+	return &commit{rev: rev, changes: changes, cost: costOf(changes)}, nil
 }
 
 func (l *loader) flush() {

@@ -337,13 +337,31 @@ func (t *tx) account(old, node *registry.Node, encoded, key string, blob *operat
 		c.blobs = written
 	}
 	c.touched = c.count()
-	if touched += c.touched; touched > registry.MaxTouched {
+	touched += c.touched
+	if edges := 2 + len(t.bumped); touched+edges > registry.MaxTouched { // else there is no need to count them
+		touched += t.edges(old, node)
+	}
+	if touched > registry.MaxTouched {
 		return nil, &registry.LimitError{What: "update", Unit: "keys touched", Got: touched, Max: registry.MaxTouched}
 	}
 	if size += c.size(); size > registry.MaxUpdate {
 		return nil, &registry.LimitError{What: "update", Unit: "bytes", Got: size, Max: registry.MaxUpdate}
 	}
 	return c, nil
+}
+
+// edges is how many edge revisions the Update moves with a write.
+func (t *tx) edges(old, node *registry.Node) int {
+	moved := map[string]bool{}
+	for _, parent := range t.bumped {
+		moved[parent] = true
+	}
+	for _, n := range []*registry.Node{old, node} {
+		if n != nil && n.Parent() != "" && (old == nil || node == nil || old.Parent() != node.Parent() || old.Definition() != node.Definition()) {
+			moved[n.Parent()] = true
+		}
+	}
+	return len(moved)
 }
 
 // joined is the change from old to node, joined with what the transaction did to

@@ -156,6 +156,16 @@ func testLimits(t *testing.T, r registry.Registry) {
 		t.Errorf("%d nodes in one Update: %v", registry.MaxTouched/2, err)
 	}
 	tooLarge("update of many nodes", r.Update(ctx, many(registry.MaxTouched+1)))
+	tooLarge("update of many sets of children", r.Update(ctx, func(tx registry.Tx) error {
+		for i := range registry.MaxTouched / 2 {
+			id := fmt.Sprintf("below-%d", i)
+			if _, err := tx.Create(registry.Draft{ID: id, Name: id, Type: "vm", Parent: fmt.Sprintf("m%d-%d", registry.MaxTouched/2, i)}); err != nil {
+				return err
+			}
+		}
+		_, err := tx.Create(registry.Draft{ID: "more", Name: "more", Type: "vm"})
+		return err
+	}))
 	tooLarge("update of many bytes", r.Update(ctx, func(tx registry.Tx) error {
 		for i := range 3 {
 			if err := tx.PutBlob("a", fmt.Sprint("b", i), bytes.Repeat([]byte{byte('0' + i)}, registry.MaxBlob/2)); err != nil {

@@ -1,0 +1,145 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+
+	"github.com/google/uuid"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/vagoth/vagoth/registry"
+	"github.com/vagoth/vagoth/registry/memdb"
+)
+
+// load reads the whole store, makes it if there is none, and puts it in place of
+// the state.
+func (r *Registry) load(ctx context.Context) error {
+	for {
+		img, err := r.image(ctx)
+		if err == nil {
+			err = r.rep.Load(img)
+		}
+		// So slow was it, that etcd has forgotten the revision that was being read.
+		if !errors.Is(err, rpctypes.ErrCompacted) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// image is what the store holds in its present revision.
+func (r *Registry) image(ctx context.Context) (memdb.Image, error) {
+	id := uuid.New()
+	waiting, cancel := r.bounded(ctx)
+	defer cancel()
+	mine := about{Format: format, ID: fmt.Sprintf("%x", id[:8])}
+	resp, err := r.client.Txn(waiting).If(clientv3.Compare(clientv3.CreateRevision(r.keys.store()), "=", 0)).
+		Then(clientv3.OpPut(r.keys.store(), mine.String())).
+		Else(clientv3.OpGet(r.keys.store())).Commit()
+	if err != nil {
+		return memdb.Image{}, unread(ctx, err)
+	}
+	if !resp.Succeeded {
+		if mine, err = parseAbout(resp.Responses[0].GetResponseRange().Kvs[0].Value); err != nil {
+			return memdb.Image{}, err
+		}
+	}
+	rev := resp.Header.Revision
+	return memdb.Image{
+		Store: mine.ID, Revision: uint64(rev), //nolint:gosec // revisions are positive
+		Nodes: func(yield func(*registry.Node, error) bool) {
+			for kv, err := range r.folder(ctx, 'w', rev) {
+				if err == nil && len(kv.Value) > 0 && kv.Value[0] == isRef {
+					continue
+				}
+				var n *registry.Node
+				if err == nil {
+					n, err = r.node(kv)
+				}
+				if !yield(n, err) || err != nil {
+					return
+				}
+			}
+		},
+		Edges: func(yield func(memdb.Edge, error) bool) {
+			for kv, err := range r.folder(ctx, 'e', rev) {
+				var e memdb.Edge
+				if err == nil {
+					e = memdb.Edge{Parent: strings.TrimPrefix(string(kv.Key), r.keys.folder('e')), Revision: uint64(kv.ModRevision)} //nolint:gosec // as above
+				}
+				if !yield(e, err) || err != nil {
+					return
+				}
+			}
+		},
+		Blobs: func(yield func(memdb.Blob, error) bool) {
+			for kv, err := range r.folder(ctx, 'b', rev) {
+				var b memdb.Blob
+				if err == nil {
+					b, err = r.blob(kv)
+				}
+				if !yield(b, err) || err != nil {
+					return
+				}
+			}
+		},
+	}, nil
+}
+
+// page is how many keys are read at a time.
+const page = 500
+
+// folder yields the keys of a folder as they were at revision rev.
+func (r *Registry) folder(ctx context.Context, which rune, rev int64) iter.Seq2[*mvccpb.KeyValue, error] {
+	return func(yield func(*mvccpb.KeyValue, error) bool) {
+		from, end := r.keys.folder(which), clientv3.GetPrefixRangeEnd(r.keys.folder(which))
+		for {
+			waiting, cancel := r.bounded(ctx)
+			resp, err := r.client.Get(waiting, from, clientv3.WithRange(end), clientv3.WithRev(rev), clientv3.WithLimit(page))
+			cancel()
+			if err != nil {
+				if !errors.Is(err, rpctypes.ErrCompacted) {
+					err = unread(ctx, err)
+				}
+				yield(nil, err)
+				return
+			}
+			for _, kv := range resp.Kvs {
+				if !yield(kv, nil) {
+					return
+				}
+				from = string(kv.Key) + "\x00"
+			}
+			if !resp.More {
+				return
+			}
+		}
+	}
+}
+
+// node decodes the value of a word that is a node's ID.
+func (r *Registry) node(kv *mvccpb.KeyValue) (*registry.Node, error) {
+	if len(kv.Value) == 0 || kv.Value[0] != isNode && kv.Value[0] != isAgain {
+		return nil, fmt.Errorf("%w: the key %s holds neither a node nor a reference", registry.ErrCorrupt, kv.Key)
+	}
+	n, err := memdb.Decode(string(kv.Value[1:]), uint64(kv.ModRevision)) //nolint:gosec // revisions are positive
+	if err == nil && r.keys.word(n.ID()) != string(kv.Key) {
+		err = fmt.Errorf("it is node %s's", n.ID())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: the key %s: %w", registry.ErrCorrupt, kv.Key, err)
+	}
+	return n, nil
+}
+
+func (r *Registry) blob(kv *mvccpb.KeyValue) (memdb.Blob, error) {
+	id, key, ok := strings.Cut(strings.TrimPrefix(string(kv.Key), r.keys.folder('b')), "/")
+	if !ok {
+		return memdb.Blob{}, fmt.Errorf("%w: the key %s names no blob", registry.ErrCorrupt, kv.Key)
+	}
+	return memdb.Blob{Node: id, Key: key, Data: append([]byte{}, kv.Value...)}, nil
+}
