@@ -38,9 +38,12 @@ func isDenied(err error) bool {
 }
 
 // unread is an error of a request that only reads.
-func unread(ctx context.Context, err error) error {
+func (r *Registry) unread(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if r.rep.Closed() {
+		return registry.ErrClosed
 	}
 	if known := refused(err); known != nil {
 		return known

@@ -110,7 +110,7 @@ func (r *Registry) catchUp(ctx context.Context) error {
 	defer cancel()
 	resp, err := r.client.Get(waiting, r.keys.head(), clientv3.WithKeysOnly())
 	if err != nil {
-		return unread(ctx, err)
+		return r.unread(ctx, err)
 	}
 	return r.seen(ctx, headOf(resp.Kvs))
 }

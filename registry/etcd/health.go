@@ -102,7 +102,7 @@ func (r *Registry) ask(ctx context.Context) (head uint64, err error) {
 	defer cancel()
 	resp, err := r.client.Do(waiting, r.where())
 	if err != nil {
-		return 0, unread(ctx, err)
+		return 0, r.unread(ctx, err)
 	}
 	return headOf(resp.Get().Kvs), nil
 }

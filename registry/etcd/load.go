@@ -41,7 +41,7 @@ func (r *Registry) image(ctx context.Context) (memdb.Image, error) {
 		Then(clientv3.OpPut(r.keys.store(), mine.String())).
 		Else(clientv3.OpGet(r.keys.store())).Commit()
 	if err != nil {
-		return memdb.Image{}, unread(ctx, err)
+		return memdb.Image{}, r.unread(ctx, err)
 	}
 	if !resp.Succeeded {
 		if mine, err = parseAbout(resp.Responses[0].GetResponseRange().Kvs[0].Value); err != nil {
@@ -103,7 +103,7 @@ func (r *Registry) folder(ctx context.Context, which rune, rev int64) iter.Seq2[
 			cancel()
 			if err != nil {
 				if !errors.Is(err, rpctypes.ErrCompacted) {
-					err = unread(ctx, err)
+					err = r.unread(ctx, err)
 				}
 				yield(nil, err)
 				return

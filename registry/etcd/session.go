@@ -66,7 +66,7 @@ func (s *session) replace(ctx context.Context, r *Registry) error {
 		}
 	}
 	if err != nil {
-		return unread(ctx, err)
+		return r.unread(ctx, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -61,7 +61,7 @@ func (r *Registry) confirmed(ctx context.Context, s *memdb.Staged, outcome error
 	resp, err := r.client.Txn(waiting).If(r.conditions(s, nil)...).Else(r.where()).Commit()
 	switch {
 	case err != nil:
-		return false, unread(ctx, err)
+		return false, r.unread(ctx, err)
 	case resp.Succeeded:
 		return false, outcome
 	}

@@ -281,10 +281,8 @@ func (r *Replica) Stage(ctx context.Context, fn func(registry.Tx) error) (*Stage
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	select {
-	case <-r.db.closing:
+	if r.Closed() {
 		return nil, registry.ErrClosed
-	default:
 	}
 	base := r.db.state.Load()
 	t := &tx{
@@ -340,6 +338,16 @@ func (t *tx) stage(s *Staged) {
 		}
 	}
 	slices.SortFunc(s.Blobs, func(a, b Blob) int { return cmp.Or(strings.Compare(a.Node, b.Node), strings.Compare(a.Key, b.Key)) })
+}
+
+// Closed reports whether Close was called.
+func (r *Replica) Closed() bool {
+	select {
+	case <-r.db.closing:
+		return true
+	default:
+		return false
+	}
 }
 
 // Close ends watches and what waits.

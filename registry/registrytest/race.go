@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"math"
 	"math/rand"
 	"slices"
 	"sync"
@@ -36,7 +37,7 @@ type answer struct {
 }
 
 func class(err error) string {
-	for _, c := range []error{registry.ErrNotFound, registry.ErrConflict, registry.ErrInvalid, registry.ErrUnknownOutcome} {
+	for _, c := range []error{registry.ErrUnknownOutcome, registry.ErrUnavailable, registry.ErrNotFound, registry.ErrConflict, registry.ErrInvalid} {
 		if errors.Is(err, c) {
 			return c.Error()
 		}
@@ -230,31 +231,71 @@ func linearizable() porcupine.Model {
 // testLinearizable lets 8 clients race for 5 words and asks porcupine whether
 // some order of the calls explains every answer.
 func testLinearizable(t *testing.T, open Open) {
-	const clients, calls = 8, 40
+	RunHistories(t, Histories{Rounds: testlong.Count(t, 100), Clients: 8, Calls: 40, Open: func(t *testing.T) []registry.Registry {
+		return []registry.Registry{open(t)}
+	}})
+}
+
+// Histories are races of clients for five words, of each of which porcupine is
+// asked whether some order of the calls explains every answer.
+type Histories struct {
+	Rounds  int
+	Clients int
+	Calls   int // of each client
+	// Open opens handles of one empty store, among which the clients are shared out.
+	// RunHistories closes them.
+	Open func(t *testing.T) []registry.Registry
+	// Disturb makes trouble for the store while a round runs, until ctx ends. nil
+	// makes none. With it calls may fail with ErrUnavailable or ErrUnknownOutcome.
+	Disturb func(ctx context.Context, rnd *rand.Rand)
+}
+
+// RunHistories runs them.
+func RunHistories(t *testing.T, h Histories) {
 	seed := testlong.Seed(t)
-	for round := range testlong.Count(t, 100) {
-		r := open(t)
+	lost, unknown, all := 0, 0, 0
+	for round := range h.Rounds {
+		rs := h.Open(t)
+		disturbing, calm := context.WithCancel(t.Context())
+		var trouble, clients sync.WaitGroup
+		if h.Disturb != nil {
+			trouble.Go(func() { h.Disturb(disturbing, rand.New(rand.NewSource(seed-int64(round)))) }) //nolint:gosec // a test's choices
+		}
 		var mu sync.Mutex
 		var history []porcupine.Operation
-		var wg sync.WaitGroup
 		begin := time.Now()
-		for client := range clients {
-			rnd := rand.New(rand.NewSource(seed + int64(round*clients+client))) //nolint:gosec // a test's choices
-			wg.Go(func() {
-				for range calls {
+		for client := range h.Clients {
+			rnd := rand.New(rand.NewSource(seed + int64(round*h.Clients+client))) //nolint:gosec // a test's choices
+			clients.Go(func() {
+				for range h.Calls {
 					c := randomCall(rnd)
 					op := porcupine.Operation{ClientId: client, Input: c, Call: int64(time.Since(begin))}
-					op.Output = c.do(t.Context(), r)
-					op.Return = int64(time.Since(begin))
+					a := c.do(t.Context(), rs[client%len(rs)])
+					op.Output, op.Return = a, int64(time.Since(begin))
 					mu.Lock()
-					history = append(history, op)
+					all++
+					switch {
+					case h.Disturb != nil && a.class == registry.ErrUnavailable.Error():
+						lost++ // nothing was done, and nothing said
+					case a.class == registry.ErrUnknownOutcome.Error():
+						unknown++
+						op.Return = math.MaxInt64 // it may still happen
+						op.ClientId = h.Clients + len(history)
+						history = append(history, op)
+					default:
+						history = append(history, op)
+					}
 					mu.Unlock()
 				}
 			})
 		}
-		wg.Wait()
-		if err := r.Close(); err != nil {
-			t.Fatal(err)
+		clients.Wait()
+		calm()
+		trouble.Wait()
+		for _, r := range rs {
+			if err := r.Close(); err != nil {
+				t.Fatal(err)
+			}
 		}
 		switch result, info := porcupine.CheckOperationsVerbose(linearizable(), history, time.Minute); result {
 		case porcupine.Ok:
@@ -267,5 +308,9 @@ func testLinearizable(t *testing.T, open Open) {
 			}
 			t.Fatalf("round %d: no order of the calls explains the answers", round)
 		}
+	}
+	t.Logf("%d calls, of which %d were refused as the store was away, and of %d the outcome is not known", all, lost, unknown)
+	if lost+unknown > all/2 {
+		t.Errorf("%d of %d calls came to nothing: that shows little", lost+unknown, all)
 	}
 }

@@ -23,6 +23,7 @@ const CIVariable = "VAGOTH_CI"
 //	loop      loop devices with ext4, for the power-cut method
 //	guest     the kernel and initramfs of the tiny guest
 //	zfs       the guest with the real OpenZFS, and QEMU
+//	etcd      Debian's etcd
 //	libvirt   libvirtd, virtlogd, virsh and QEMU, in namespaces of their own
 func Need(t testing.TB, parts ...string) {
 	t.Helper()
@@ -70,10 +71,12 @@ func available(ctx context.Context, part string) error {
 			}
 		}
 		return programs("qemu-system-x86_64", "go")
+	case "etcd":
+		return programs("etcd")
 	case "libvirt":
 		return firstError(available(ctx, "netns"), programs("libvirtd", "virtlogd", "virsh", "qemu-system-x86_64", "qemu-img"))
 	}
-	known := []string{"root", "netns", "loop", "guest", "zfs", "libvirt"}
+	known := []string{"root", "netns", "loop", "guest", "zfs", "etcd", "libvirt"}
 	return fmt.Errorf("testbed knows no part %q; it knows %s", part, strings.Join(known, ", "))
 }
 

@@ -1,0 +1,234 @@
+package etcdtest
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vagoth/vagoth/test/testbed"
+)
+
+// Cluster is three members of Debian's etcd, each a process in a network namespace
+// of its own on one bridge.
+type Cluster struct {
+	t       testing.TB
+	name    string // of the bridge; the namespaces' begin with it
+	net     string // the first three numbers of the addresses
+	members []*member
+
+	mu sync.Mutex // of what is done to members
+}
+
+type member struct {
+	dir     string
+	cmd     *exec.Cmd
+	ended   chan struct{} // closed when cmd has
+	stopped bool          // by SIGSTOP
+	cut     bool
+}
+
+// Size is how many members a cluster has.
+const Size = 3
+
+// Start starts a cluster, which ends with the test. It needs root, namespaces and
+// etcd (test/testbed/setup installs it).
+func Start(t testing.TB) *Cluster {
+	t.Helper()
+	testbed.Need(t, "netns", "etcd")
+	c := &Cluster{t: t, name: fmt.Sprintf("vge%d", os.Getpid()), net: fmt.Sprintf("10.213.%d", os.Getpid()%250)}
+	t.Cleanup(c.end)
+	c.must("ip", "link", "add", c.name, "type", "bridge")
+	c.must("ip", "addr", "add", c.net+".1/24", "dev", c.name)
+	c.must("ip", "link", "set", c.name, "up")
+	for i := range Size {
+		ns, outside := c.space(i), c.outside(i)
+		c.must("ip", "netns", "add", ns)
+		c.must("ip", "link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", ns)
+		c.must("ip", "link", "set", outside, "master", c.name, "up")
+		c.must("ip", "-n", ns, "addr", "add", c.address(i)+"/24", "dev", "eth0")
+		c.must("ip", "-n", ns, "link", "set", "eth0", "up")
+		c.must("ip", "-n", ns, "link", "set", "lo", "up")
+		c.members = append(c.members, &member{dir: filepath.Join(t.TempDir(), "etcd")})
+	}
+	for i := range c.members {
+		c.start(i)
+	}
+	c.Ready(time.Minute)
+	return c
+}
+
+func (c *Cluster) space(i int) string   { return fmt.Sprintf("%s-%d", c.name, i) }
+func (c *Cluster) outside(i int) string { return fmt.Sprintf("%sv%d", c.name, i) }
+func (c *Cluster) address(i int) string { return fmt.Sprintf("%s.%d", c.net, 10+i) }
+
+// URLs are those of the members.
+func (c *Cluster) URLs() []string {
+	var urls []string
+	for i := range Size {
+		urls = append(urls, "http://"+c.address(i)+":2379")
+	}
+	return urls
+}
+
+func (c *Cluster) must(name string, args ...string) {
+	c.t.Helper()
+	if err := run(name, args...); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func run(name string, args ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if out, err := exec.CommandContext(ctx, name, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// start starts a member that does not run.
+func (c *Cluster) start(i int) {
+	m := c.members[i]
+	var all []string
+	for j := range Size {
+		all = append(all, fmt.Sprintf("m%d=http://%s:2380", j, c.address(j)))
+	}
+	client, peer := "http://"+c.address(i)+":2379", "http://"+c.address(i)+":2380"
+	out, err := os.OpenFile(m.dir+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		c.t.Error(err)
+		return
+	}
+	defer func() { _ = out.Close() }()
+	m.cmd = exec.Command("ip", "netns", "exec", c.space(i), "etcd", //nolint:noctx // it ends with the test
+		"--name", fmt.Sprintf("m%d", i), "--data-dir", m.dir, "--listen-client-urls", client, "--advertise-client-urls", client,
+		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", strings.Join(all, ","),
+		"--heartbeat-interval", "50", "--election-timeout", "500", "--logger", "zap", "--log-outputs", "stderr")
+	m.cmd.Stdout, m.cmd.Stderr = out, out
+	m.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := m.cmd.Start(); err != nil {
+		c.t.Error(err)
+		return
+	}
+	m.ended = make(chan struct{})
+	go func(cmd *exec.Cmd, ended chan struct{}) {
+		defer close(ended)
+		_ = cmd.Wait()
+	}(m.cmd, m.ended)
+}
+
+// signal sends to the member's process.
+func (m *member) signal(s syscall.Signal) { _ = syscall.Kill(-m.cmd.Process.Pid, s) }
+
+// Kill kills a member, which Mend starts again.
+func (c *Cluster) Kill(i int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.kill(i)
+}
+
+func (c *Cluster) kill(i int) {
+	m := c.members[i]
+	m.signal(syscall.SIGKILL)
+	<-m.ended
+	m.stopped = false
+}
+
+// Stop holds a member with SIGSTOP, until Mend.
+func (c *Cluster) Stop(i int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.members[i].signal(syscall.SIGSTOP)
+	c.members[i].stopped = true
+}
+
+// Cut takes a member off the network, without telling anybody, until Mend.
+func (c *Cluster) Cut(i int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := run("ip", "link", "set", c.outside(i), "nomaster"); err != nil {
+		c.t.Error(err)
+	}
+	c.members[i].cut = true
+}
+
+// Mend undoes all that was done to members.
+func (c *Cluster) Mend() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, m := range c.members {
+		if m.cut {
+			if err := run("ip", "link", "set", c.outside(i), "master", c.name); err != nil {
+				c.t.Error(err)
+			}
+			m.cut = false
+		}
+		select {
+		case <-m.ended:
+			c.start(i)
+		default:
+			if m.stopped {
+				m.signal(syscall.SIGCONT)
+				m.stopped = false
+			}
+		}
+	}
+}
+
+// Ready waits until every member says that it is healthy.
+func (c *Cluster) Ready(limit time.Duration) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	for i, url := range c.URLs() {
+		for healthy(ctx, url) != nil {
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-ctx.Done():
+				log, _ := os.ReadFile(c.members[i].dir + ".log")
+				c.t.Fatalf("member %d is not healthy after %v: %s", i, limit, log[max(0, len(log)-4000):])
+			}
+		}
+	}
+}
+
+func healthy(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/health", nil)
+	if err != nil {
+		return err
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", url, resp.Status)
+	}
+	return nil
+}
+
+func (c *Cluster) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, m := range c.members {
+		if m.cmd != nil && m.cmd.Process != nil {
+			c.kill(i)
+		}
+	}
+	for i := range Size {
+		_ = run("ip", "netns", "del", c.space(i)) // its half of the pair of interfaces goes with it
+	}
+	_ = run("ip", "link", "del", c.name)
+}

@@ -1,0 +1,63 @@
+package etcd
+
+import (
+	"context"
+	"math/rand"
+	"testing"
+	"time"
+
+	"github.com/vagoth/vagoth/internal/etcdtest"
+	"github.com/vagoth/vagoth/internal/testlong"
+	"github.com/vagoth/vagoth/registry"
+	"github.com/vagoth/vagoth/registry/registrytest"
+)
+
+// managers opens so many on one fresh store.
+func managers(t *testing.T, c Config, n int) []registry.Registry {
+	var all []registry.Registry
+	for range n {
+		all = append(all, openAt(t, c))
+	}
+	return all
+}
+
+// Three managers race for the same words.
+func TestHistories(t *testing.T) {
+	url := etcdtest.Embedded(t)
+	registrytest.RunHistories(t, registrytest.Histories{
+		Rounds: testlong.Count(t, 200), Clients: 8, Calls: 63,
+		Open: func(t *testing.T) []registry.Registry { return managers(t, fresh(url), 3) },
+	})
+}
+
+// The same, while members of etcd are killed, held and taken off the network.
+func TestHistoriesUnderFaults(t *testing.T) {
+	cluster := etcdtest.Start(t)
+	registrytest.RunHistories(t, registrytest.Histories{
+		Rounds: testlong.Count(t, 200), Clients: 8, Calls: 63,
+		Open: func(t *testing.T) []registry.Registry {
+			cluster.Ready(time.Minute)
+			c := fresh("")
+			c.Endpoints = cluster.URLs()
+			c.Timeout, c.Probe = 5*time.Second, 500*time.Millisecond
+			return managers(t, c, 3)
+		},
+		Disturb: func(ctx context.Context, rnd *rand.Rand) {
+			defer cluster.Mend()
+			for ctx.Err() == nil {
+				i := rnd.Intn(etcdtest.Size)
+				[]func(int){cluster.Kill, cluster.Stop, cluster.Cut}[rnd.Intn(3)](i)
+				wait(ctx, time.Duration(200+rnd.Intn(1500))*time.Millisecond)
+				cluster.Mend()
+				wait(ctx, time.Duration(rnd.Intn(500))*time.Millisecond)
+			}
+		},
+	})
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
