@@ -15,6 +15,7 @@ type row struct {
 	name   string
 	class  class
 	onlyBy []string // if there are any, only these import it (and tests)
+	lends  []string // implementations that may import this one all the same
 	bare   bool     // imports the standard library only
 }
 
@@ -49,7 +50,8 @@ var order = []row{
 	{name: "monitor"},
 	{name: "virt/action"},
 
-	{name: "registry/memdb", class: implementation},
+	// Its index is that of registry/etcd, too, which follows another log with it.
+	{name: "registry/memdb", class: implementation, lends: []string{"registry/etcd"}},
 	{name: "registry/etcd", class: implementation},
 	{name: "scheduler/sync", class: implementation},
 	{name: "scheduler/broker", class: implementation},
@@ -101,11 +103,12 @@ var thirdParty = map[string][]string{
 	"go.etcd.io/etcd/server/v3/storage/wal": {"internal/journal"},
 	"go.etcd.io/etcd/client/pkg/v3":         {"internal/journal"},
 	"go.etcd.io/raft/v3":                    {"internal/journal"},
-	"go.uber.org/zap":                       {"internal/journal"},
+	"go.uber.org/zap":                       {"internal/journal", "registry/etcd", "scheduler/etcd", tests},
 	"google.golang.org/protobuf":            {"internal/journal"},
 
 	"github.com/hashicorp/go-memdb":            {"registry/memdb"},
 	"go.etcd.io/etcd/client/v3":                {"registry/etcd", "scheduler/etcd"},
+	"go.etcd.io/etcd/api/v3":                   {"registry/etcd", "scheduler/etcd"},
 	"go.etcd.io/etcd/server/v3":                {tests},
 	"github.com/robfig/cron/v3":                {"monitor/poll"},
 	"github.com/santhosh-tekuri/jsonschema/v6": {"virt"},

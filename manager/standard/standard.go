@@ -27,6 +27,7 @@ import (
 	"github.com/vagoth/vagoth/provisioner/basic"
 	"github.com/vagoth/vagoth/provisioner/template"
 	"github.com/vagoth/vagoth/registry"
+	"github.com/vagoth/vagoth/registry/etcd"
 	"github.com/vagoth/vagoth/registry/memdb"
 	"github.com/vagoth/vagoth/scheduler"
 	"github.com/vagoth/vagoth/scheduler/broker"
@@ -41,7 +42,7 @@ import (
 // Menu returns a fresh menu, which the caller may change.
 func Menu() manager.Menu {
 	return manager.Menu{
-		Registry:    map[string]component.Kind[registry.Deps, registry.Registry]{"memdb": memdb.Kind()},
+		Registry:    map[string]component.Kind[registry.Deps, registry.Registry]{"memdb": memdb.Kind(), "etcd": etcd.Kind()},
 		Scheduler:   map[string]component.Kind[scheduler.Deps, scheduler.Scheduler]{"broker": broker.Kind(), "sync": sync.Kind()},
 		Provisioner: map[string]component.Kind[provisioner.Deps, provisioner.Provisioner]{"basic": basic.Kind(), "template": template.Kind()},
 		Allocator:   map[string]component.Kind[allocator.Deps, allocator.Allocator]{"fixed": fixed.Kind(), "score": score.Kind()},

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vagoth/vagoth/internal/etcdtest"
+	"github.com/vagoth/vagoth/test/etcdtest"
 	"github.com/vagoth/vagoth/internal/testlong"
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/registry/registrytest"

@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/vagoth/vagoth/internal/etcdtest"
+	"github.com/vagoth/vagoth/test/etcdtest"
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/registry/registrytest"
 )
