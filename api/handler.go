@@ -96,12 +96,26 @@ type server struct {
 	rooms    sync.Pool // of *bytes.Buffer, for bodies
 }
 
+// storeOf tells of a store that is elsewhere; nil if it is not.
+func storeOf(r registry.Registry) *Store {
+	remote, ok := r.(registry.Remote)
+	if !ok {
+		return nil
+	}
+	h := remote.Health()
+	st := &Store{Engine: h.Engine, Contact: h.Contact, Revision: h.Revision, Head: h.Head}
+	if h.Err != nil {
+		st.Error = h.Err.Error()
+	}
+	return st
+}
+
 func (s *server) version(c *gin.Context) {
 	uses := map[string]string{}
 	for _, ch := range s.m.Settings.Choices {
 		uses[ch.Section] = ch.Kind
 	}
-	s.answer(c, Version{Version: s.o.Version, Go: runtime.Version(), Uses: uses}, nil)
+	s.answer(c, Version{Version: s.o.Version, Go: runtime.Version(), Uses: uses, Store: storeOf(s.m.Registry)}, nil)
 }
 
 // recover answers a panic with an error of the one request. An answer that has

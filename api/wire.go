@@ -144,6 +144,16 @@ type Version struct {
 	Version string            `json:"version"`
 	Go      string            `json:"go"`
 	Uses    map[string]string `json:"uses"` // section to kind
+	Store   *Store            `json:"store,omitempty"`
+}
+
+// Store is how it stands with a registry whose store is elsewhere.
+type Store struct {
+	Engine   string    `json:"engine"`
+	Contact  time.Time `json:"contact"`         // when it last answered: what is read is as of then, or newer
+	Error    string    `json:"error,omitempty"` // why it does not answer now
+	Revision uint64    `json:"revision"`        // the last commit that this manager has seen
+	Head     uint64    `json:"head"`            // the last commit that the store has told of
 }
 
 // Problem is the body of every error.

@@ -1,4 +1,4 @@
-// Package etcd is the registry that several managers share: etcd keeps the nodes
+// Package etcd is the registry that several managers can share: etcd keeps the nodes
 // and decides who is first, and each manager holds the same index in memory as the
 // embedded registry, fed by a watch.
 //

@@ -137,6 +137,9 @@ func (a *app) printOverview(w io.Writer, o overview) error {
 		uses = append(uses, part+" "+dash(o.Server.Uses[part]))
 	}
 	add("made of", strings.Join(uses, ", "))
+	if st := o.Server.Store; st != nil {
+		add("store", storeText(*st, a.env.Now()))
+	}
 	if len(o.Nodes) == 0 {
 		add("nodes", "none")
 	}
@@ -199,4 +202,17 @@ func countStates(states map[string]int) string {
 		}
 	}
 	return strings.Join(names, ", ")
+}
+
+// storeText says whether what is shown is as of now.
+func storeText(st api.Store, now time.Time) string {
+	age := now.Sub(st.Contact).Round(time.Second)
+	switch {
+	case st.Error != "":
+		return fmt.Sprintf("%s does not answer since %v, what is shown is as of then: %s", st.Engine, age, st.Error)
+	case st.Head > st.Revision:
+		return fmt.Sprintf("%s answers; of %d commits not all are seen here yet, up to %d", st.Engine, st.Head, st.Revision)
+	default:
+		return fmt.Sprintf("%s answers, and all that it holds is seen here", st.Engine)
+	}
 }
