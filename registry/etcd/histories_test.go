@@ -6,10 +6,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vagoth/vagoth/test/etcdtest"
 	"github.com/vagoth/vagoth/internal/testlong"
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/registry/registrytest"
+	"github.com/vagoth/vagoth/test/etcdtest"
 )
 
 // managers opens so many on one fresh store.

@@ -8,9 +8,9 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/vagoth/vagoth/test/etcdtest"
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/registry/registrytest"
+	"github.com/vagoth/vagoth/test/etcdtest"
 )
 
 var prefixes atomic.Int64
