@@ -23,7 +23,7 @@ type Imager interface {
 	// not nil, is called as often as the host says something new, by one goroutine
 	// at a time and none after the return; total is 0 while it is not known.
 	FetchImage(ctx context.Context, h Host, r ImageRequest, progress func(done, total int64)) (Image, error)
-	// DeleteImage removes one: ErrBusy while disks or containers need it.
+	// DeleteImage removes one: ErrConflict while disks or containers need it.
 	DeleteImage(ctx context.Context, h Host, id string) error
 }
 

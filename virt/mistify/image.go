@@ -9,6 +9,10 @@ type Image struct {
 	Snapshot string `json:"snapshot"` // of the volume: what is cloned
 	Size     uint64 `json:"size"`     // MB
 	Status   string `json:"status"`   // such as "pending" or "complete"
+
+	// Additions: of one that is being fetched, in bytes.
+	Fetched int64 `json:"fetched,omitempty"`
+	Total   int64 `json:"total,omitempty"`
 }
 
 // ImageRequest asks for images, to list, get, fetch or delete them.

@@ -129,6 +129,10 @@ func TestConformance(t *testing.T) {
 		return drivertest.Fixture{
 			Driver: open(t, nil), Hosts: []virt.Host{{ID: "agent-h1", Address: r.URL}}, Settle: 2 * time.Second,
 			Guest: func(*testing.T) virt.Guest { return vm(fmt.Sprintf("g%d", n.Add(1))) },
+			Image: func(*testing.T) virt.ImageRequest {
+				id := fmt.Sprintf("image%d", n.Add(1))
+				return virt.ImageRequest{ID: id, Source: "http://127.0.0.1/" + id, Size: 1 << 20}
+			},
 			Hung: func(t *testing.T) virt.Host {
 				hung := newReal(t, d, "hung", nil, nil)
 				d.Hang("hung")

@@ -62,7 +62,8 @@ func Kind() component.Kind[virt.DriverDeps, virt.Driver] {
 		})
 }
 
-// Driver is a virt.Driver, Suspender and Measurer over the agents of its hosts.
+// Driver is a virt.Driver, Suspender, Measurer, Snapshotter, Meter and Imager over
+// the agents of its hosts.
 // It dials when it is first asked about a host.
 type Driver struct {
 	cfg   Config
@@ -74,6 +75,9 @@ var (
 	_ virt.Driver       = (*Driver)(nil)
 	_ virt.Suspender    = (*Driver)(nil)
 	_ virt.Measurer     = (*Driver)(nil)
+	_ virt.Snapshotter  = (*Driver)(nil)
+	_ virt.Meter        = (*Driver)(nil)
+	_ virt.Imager       = (*Driver)(nil)
 	_ virt.DriverCloser = (*Driver)(nil)
 )
 
@@ -93,6 +97,7 @@ func Open(_ context.Context, cfg Config, deps virt.DriverDeps) (*Driver, error) 
 	for i := range d.paths {
 		d.paths[i] = &bounded{Transport: newTransport(cfg, secure), most: int64(cfg.MaxAnswer)}
 	}
+	d.paths[streams].most = 0
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}

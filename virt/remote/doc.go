@@ -12,9 +12,13 @@
 //	Provision, Deprovision   POST /guests/{id}/provision, deprovision
 //	Power                    POST /guests/{id}/start, poweroff, shutdown, reboot
 //	Suspend, Resume          POST /guests/{id}/suspend, resume
+//	Snapshots …              GET and POST /guests/{id}/snapshots, and below; a download streams
+//	Metrics                  GET /guests/{id}/metrics/cpu, disk and nic
+//	Images, FetchImage …     GET and POST /images, and below
 //
 // An agent that has not one of these is a virt.ErrUnsupported. It is no
-// virt.Migrator: an agent knows of no other.
+// virt.Migrator: an agent knows of no other, and no virt.Consoler: its wire has no
+// console. A disk is attached by defining the guest anew while it is off.
 //
 // # What an answer means
 //

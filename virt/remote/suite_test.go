@@ -48,14 +48,22 @@ func disksOf(d *host.Driver, name func(virt.Host) string, n *atomic.Int64) *driv
 	}
 }
 
+// plain is a driver without the capabilities that the fake agent has not.
+type plain struct {
+	virt.Driver
+	virt.Suspender
+	virt.Measurer
+}
+
 // TestConformanceOfAFakeAgent runs the suite over an agent that is in memory.
 func TestConformanceOfAFakeAgent(t *testing.T) {
 	var n atomic.Int64
 	drivertest.Run(t, func(t *testing.T) drivertest.Fixture {
 		d := simulated(t)
 		f := newFake(t, d, "h1")
+		driver := open(t, nil)
 		return drivertest.Fixture{
-			Driver: open(t, nil), Hosts: []virt.Host{f.host("h1")}, Settle: 2 * time.Second,
+			Driver: plain{driver, driver, driver}, Hosts: []virt.Host{f.host("h1")}, Settle: 2 * time.Second,
 			Guest: func(*testing.T) virt.Guest { return vm(fmt.Sprintf("g%d", n.Add(1))) },
 			Hung: func(t *testing.T) virt.Host {
 				hung := newFake(t, d, "hung")

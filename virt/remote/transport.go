@@ -25,7 +25,8 @@ const (
 	looks use = iota
 	changes
 	waits
-	uses // how many there are
+	streams // bodies without a bound, which somebody else reads
+	uses    // how many there are
 )
 
 // newTransport makes the connections to all agents. They are reached directly:
@@ -53,13 +54,13 @@ var errTooLong = errors.New("the answer is longer than max_answer allows")
 // bounded cuts answers off that are too long.
 type bounded struct {
 	*http.Transport
-	most int64
+	most int64 // 0: whoever reads the answer keeps nothing of it
 }
 
 func (b *bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := b.Transport.RoundTrip(r)
-	if err != nil {
-		return nil, err
+	if err != nil || b.most == 0 {
+		return resp, err
 	}
 	if resp.ContentLength > b.most {
 		_ = resp.Body.Close()

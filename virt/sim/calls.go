@@ -134,7 +134,7 @@ func (d *Driver) Provision(ctx context.Context, h virt.Host, vg virt.Guest) erro
 			if s.Disks == nil {
 				s.Disks = map[string]disk{}
 			}
-			s.Disks[want.Volume] = disk{Owner: vg.UUID, Size: want.Size}
+			s.Disks[want.Volume] = disk{Owner: vg.UUID, Size: want.Size, Image: want.Image}
 			changed = true
 		}
 		return changed, nil
@@ -157,6 +157,9 @@ func (d *Driver) Deprovision(ctx context.Context, h virt.Host, vg virt.Guest) er
 				delete(s.Disks, v)
 				changed = true
 			}
+		}
+		if _, ok := s.Snapshots[vg.UUID]; ok && changed {
+			s.setShots(vg.UUID, nil)
 		}
 		return changed, nil
 	})

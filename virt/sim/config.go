@@ -23,6 +23,7 @@ type Config struct {
 	Failures float64       `ini:"failure_rate" help:"the share of calls that fail, before or after the deed" min:"0" max:"1"`
 	Seed     uint64        `ini:"seed" help:"of what happens at random"`
 	Shutdown time.Duration `ini:"shutdown_after" help:"how long a guest takes to shut down"`
+	Fetch    time.Duration `ini:"fetch_takes" help:"how long it takes to fetch an image"`
 	Ledger   int           `ini:"ledger" help:"how many calls are remembered for tests" min:"0"`
 }
 

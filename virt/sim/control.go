@@ -112,6 +112,7 @@ func (d *Driver) Remove(host, uuid string) error {
 			delete(s.Disks, v)
 		}
 		s.remove(uuid)
+		s.setShots(uuid, nil)
 		d.ended(uuid, host, time.Time{})
 		return nil
 	})

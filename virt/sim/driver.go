@@ -32,10 +32,15 @@ type Driver struct {
 
 // Interfaces of the driver.
 var (
-	_ virt.Driver    = (*Driver)(nil)
-	_ virt.Suspender = (*Driver)(nil)
-	_ virt.Migrator  = (*Driver)(nil)
-	_ virt.Measurer  = (*Driver)(nil)
+	_ virt.Driver       = (*Driver)(nil)
+	_ virt.Suspender    = (*Driver)(nil)
+	_ virt.Migrator     = (*Driver)(nil)
+	_ virt.Measurer     = (*Driver)(nil)
+	_ virt.Snapshotter  = (*Driver)(nil)
+	_ virt.Meter        = (*Driver)(nil)
+	_ virt.Imager       = (*Driver)(nil)
+	_ virt.DiskAttacher = (*Driver)(nil)
+	_ virt.Consoler     = (*Driver)(nil)
 )
 
 // host returns the host with the name, making it if need be.

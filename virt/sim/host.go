@@ -33,6 +33,10 @@ type state struct {
 	Guests   []guest         `json:"guests"` // ordered by UUID
 	Disks    map[string]disk `json:"disks,omitempty"`
 	Capacity *virt.Capacity  `json:"capacity,omitempty"` // where it differs from the config's
+
+	// Both are replaced as a whole when they change.
+	Snapshots map[string][]snapshot `json:"snapshots,omitempty"` // by guest, oldest first
+	Images    []image               `json:"images,omitempty"`    // ordered by ID
 }
 
 // guest is one guest of a host.
@@ -54,6 +58,7 @@ type disk struct {
 	Owner string `json:"owner"` // UUID of the guest it was made for
 	Size  int64  `json:"size"`  // MB
 	Text  string `json:"text,omitempty"`
+	Image string `json:"image,omitempty"` // that it was made of
 }
 
 // faults is what a test has told a host to do.

@@ -79,11 +79,13 @@ func (d *Driver) move(a, b *host, uuid string, live bool) error {
 			b.state.Disks[v] = old
 		}
 	}
+	b.state.setShots(uuid, a.state.Snapshots[uuid])
 	if err := d.save(b); err != nil {
 		b.state = before
 		return err
 	}
 	a.state.remove(uuid)
+	a.state.setShots(uuid, nil)
 	for _, v := range moved.Volumes {
 		if a.state.Disks[v].Owner == uuid {
 			delete(a.state.Disks, v)

@@ -59,7 +59,9 @@ func TestConformance(t *testing.T) {
 	for name, change := range map[string]func(*testing.T, *Config){
 		"memory": func(*testing.T, *Config) {},
 		"path":   func(t *testing.T, c *Config) { c.Path = component.Path(t.TempDir()) },
-		"slow":   func(_ *testing.T, c *Config) { c.Latency, c.Jitter = time.Millisecond, time.Millisecond },
+		"slow": func(_ *testing.T, c *Config) {
+			c.Latency, c.Jitter, c.Fetch = time.Millisecond, time.Millisecond, 20*time.Millisecond
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var n atomic.Int64
@@ -74,7 +76,12 @@ func TestConformance(t *testing.T) {
 				return drivertest.Fixture{
 					Driver: d, Hosts: []virt.Host{h1, {ID: "other", Address: "h2"}}, Settle: 2 * time.Second,
 					Guest: func(*testing.T) virt.Guest { return vm(fmt.Sprintf("g%d", n.Add(1))) },
-					Hung:  func(*testing.T) virt.Host { d.Hang("hung"); return virt.Host{ID: "hung"} },
+					Image: func(*testing.T) virt.ImageRequest {
+						id := fmt.Sprintf("image%d", n.Add(1))
+						return virt.ImageRequest{ID: id, Source: "http://127.0.0.1/" + id, Size: 1 << 20}
+					},
+					Console: &drivertest.Console{Type: "hello", Says: "login: hello"},
+					Hung:    func(*testing.T) virt.Host { d.Hang("hung"); return virt.Host{ID: "hung"} },
 					Disks: &drivertest.Disks{
 						Mark: func(t *testing.T, h virt.Host, g virt.Guest, i int, text string) {
 							if err := d.WriteDisk(nameOf(h), volume(g, i), text); err != nil {

@@ -44,6 +44,13 @@ func wire(id string, r *record) mistify.Image {
 	return store.Image(id, true, r.Size)
 }
 
+// underway is an image that is being fetched.
+func underway(id string, p fetch.Progress) mistify.Image {
+	i := wire(id, nil)
+	i.Fetched, i.Total = p.Done, max(0, p.Total)
+	return i
+}
+
 // ListImages lists the images, those that are being fetched too.
 func (s *Store) ListImages(_ context.Context, _ *mistify.ImageRequest) (*mistify.ImageResponse, error) {
 	names, err := s.list(images)
@@ -51,8 +58,8 @@ func (s *Store) ListImages(_ context.Context, _ *mistify.ImageRequest) (*mistify
 		return nil, err
 	}
 	found := map[string]mistify.Image{}
-	for id := range s.fetcher.Under() {
-		found[id] = wire(id, nil)
+	for id, p := range s.fetcher.Under() {
+		found[id] = underway(id, p)
 	}
 	for _, id := range names {
 		r, err := s.image(id)
@@ -77,8 +84,8 @@ func (s *Store) GetImage(_ context.Context, r *mistify.ImageRequest) (*mistify.I
 		return nil, err
 	}
 	found, err := s.image(r.ID)
-	if _, under := s.fetcher.Under()[r.ID]; under && errors.Is(err, virt.ErrNotFound) {
-		found, err = nil, nil
+	if p, under := s.fetcher.Under()[r.ID]; under && errors.Is(err, virt.ErrNotFound) {
+		return &mistify.ImageResponse{Images: []mistify.Image{underway(r.ID, p)}}, nil
 	}
 	if err != nil {
 		return nil, err
