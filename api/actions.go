@@ -55,13 +55,16 @@ func (s *server) paramsFor(r registry.Reader, n *registry.Node, req JobRequest) 
 	for _, p := range s.m.Actions[req.Action].Params {
 		takes[p.Name] = true
 	}
+	about := "vm"
 	if !takes["vm"] {
-		return req.Params, nil // it is not about nodes: its parameters mean whatever they mean
+		if about = "hv"; !takes["hv"] || n.Type() != virt.TypeHypervisor {
+			return req.Params, nil // it is not about nodes: its parameters mean whatever they mean
+		}
 	}
-	if vm, ok := given["vm"]; ok && vm != n.ID() {
-		return req.Params, &registry.InvalidError{ID: n.ID(), Field: "params", Reason: "vm names another node: leave it out"}
+	if named, ok := given[about]; ok && named != n.ID() {
+		return req.Params, &registry.InvalidError{ID: n.ID(), Field: "params", Reason: about + " names another node: leave it out"}
 	}
-	set := map[string]any{"vm": n.ID()}
+	set := map[string]any{about: n.ID()}
 	for _, p := range []string{"host", "to"} {
 		ref, isText := given[p].(string)
 		if !takes[p] || !isText || ref == "" {

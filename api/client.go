@@ -353,6 +353,15 @@ const maxAnswer = 512 << 20
 
 // open sends a request and returns the body of an answer that is no error.
 func (c *Client) open(ctx context.Context, method, path string, body io.Reader) (io.ReadCloser, error) {
+	resp, err := c.respond(ctx, method, path, body)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+// respond sends a request and returns an answer that is no error.
+func (c *Client) respond(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
 	if path == "" {
 		return nil, &registry.InvalidError{Field: "reference", Reason: "it is empty: name a node, blob or job"}
 	}
@@ -376,7 +385,7 @@ func (c *Client) open(ctx context.Context, method, path string, body io.Reader) 
 		return nil, &url.Error{Op: method[:1] + strings.ToLower(method[1:]), URL: req.URL.Redacted(), Err: err}
 	}
 	if resp.StatusCode < 300 {
-		return resp.Body, nil
+		return resp, nil
 	}
 	defer func() { _ = resp.Body.Close() }()
 	e := &Error{Status: resp.StatusCode}

@@ -156,7 +156,7 @@ func pathHelp(name string) string {
 	case "ref":
 		return "a node's ID, name or unique key, escaped as one segment"
 	case "name":
-		return "a queue's name, escaped as one segment"
+		return "a name, escaped as one segment"
 	case "key":
 		return "a blob's key"
 	}

@@ -44,6 +44,7 @@ const (
 // routes is the whole interface.
 func (s *server) routes() []route {
 	all := s.nodeRoutes()
+	all = append(all, s.guestRoutes()...)
 	all = append(all, s.jobRoutes()...)
 	all = append(all, s.queueRoutes()...)
 	all = append(all, s.workRoutes()...)

@@ -31,6 +31,7 @@ func VMClass() provisioner.Class {
 		Verbs: []string{
 			ActionDefine, ActionProvision, ActionStart, ActionStop, ActionShutdown, ActionReboot, ActionSuspend, ActionResume,
 			ActionUndefine, ActionDeprovision, ActionMigrate, ActionPoll,
+			ActionSnapshot, ActionRollback, ActionSnapshotDelete, ActionAttachDisk, ActionDetachDisk,
 		},
 	}
 }
@@ -54,6 +55,7 @@ func HypervisorClass() provisioner.Class {
 			{Name: "disk", Wide: true, Value: hostColumn(func(c Capacity) string { return megabytes(c.Disk % unlimitedDisk) })},
 			{Name: "address", Wide: true, Value: func(n *registry.Node) string { h, _, _ := HostOf(n); return orElse(h.Address, "-") }},
 		},
+		Verbs: []string{ActionFetchImage, ActionDeleteImage},
 	}
 }
 

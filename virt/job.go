@@ -23,6 +23,18 @@ const (
 	ActionDeprovision = "vm_deprovision"
 	ActionMigrate     = "vm_migrate"
 	ActionPoll        = "vm_poll"
+
+	ActionSnapshot       = "vm_snapshot"
+	ActionRollback       = "vm_rollback"
+	ActionSnapshotDelete = "vm_snapshot_delete"
+	ActionAttachDisk     = "vm_attach_disk"
+	ActionDetachDisk     = "vm_detach_disk"
+)
+
+// The built-in actions of hypervisors.
+const (
+	ActionFetchImage  = "hv_fetch_image"
+	ActionDeleteImage = "hv_delete_image"
 )
 
 // Params are the parameters of the built-in actions. Each takes vm and those
@@ -33,6 +45,23 @@ type Params struct {
 	Grace string `json:"grace,omitempty"` // stop: how long the guest may take to shut down, such as "30s"
 	To    string `json:"to,omitempty"`    // migrate: the host; the allocator chooses if empty
 	Cold  bool   `json:"cold,omitempty"`  // migrate: only when it does not run
+
+	Snapshot          string `json:"snapshot,omitempty"`            // snapshot, rollback, snapshot_delete: its name
+	DestroyMoreRecent bool   `json:"destroy_more_recent,omitempty"` // rollback: newer snapshots may be lost
+	Disk              *Disk  `json:"disk,omitempty"`                // attach_disk
+	Device            string `json:"device,omitempty"`              // detach_disk: its device, volume, source or number
+	Wipe              bool   `json:"wipe,omitempty"`                // detach_disk: what it holds, too
+}
+
+// HostParams are the parameters of the built-in actions of hypervisors.
+type HostParams struct {
+	Hypervisor string `json:"hv"` // the node's ID
+	ImageRequest
+}
+
+// HostJob is a job of a built-in action on the queue of a hypervisor.
+func HostJob(action string, p HostParams) scheduler.Job {
+	return scheduler.Job{Queue: p.Hypervisor, Action: action, Params: scheduler.MustParams(p)}
 }
 
 // BlobDecision is the blob of a VM's node that holds the last placement

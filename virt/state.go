@@ -35,6 +35,9 @@ const (
 	MetaUUID     = "uuid"      // of an adopted VM whose UUID does not follow from its ID
 	MetaAlarm    = "alarm"     // Alarm: something that an operator has to look at
 	MetaMigrate  = "migrating" // the host that it moves to, while it does
+
+	MetaDetached     = "detached_disks" // []Detached: disks on that host that are not its any more
+	MetaSnapshotting = "snapshot_begun" // SnapshotBegun: what a job made last, or began to
 )
 
 // The members of a hypervisor's metadata that this module writes.

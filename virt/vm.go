@@ -223,41 +223,54 @@ func PlacementOf(r registry.Reader, n *registry.Node, host string) (allocator.Re
 	return req, nil
 }
 
-// Info asks the driver, at once: reading never queues.
-func (m *VirtualMachine) Info(ctx context.Context) (Info, error) {
+// located is a VM with its host and what drives that.
+type located struct {
+	host   Host
+	guest  Guest
+	driver Driver
+	name   string // of the driver
+}
+
+func (m *VirtualMachine) located(ctx context.Context) (l located, err error) {
 	p := m.c.Parts()
 	v, err := p.Registry.View(ctx)
 	if err != nil {
-		return Info{}, err
+		return l, err
 	}
 	n, err := v.Get(m.id)
 	if err != nil {
-		return Info{}, err
+		return l, err
 	}
 	if n.Parent() == "" {
-		return Info{}, fmt.Errorf("%w: %s is on no host: define it first", ErrNotFound, m.name)
+		return l, fmt.Errorf("%w: %s is on no host: define it first", ErrNotFound, m.name)
 	}
 	hn, err := v.Get(n.Parent())
 	if err != nil {
-		return Info{}, err
+		return l, err
 	}
 	host, def, err := HostOf(hn)
 	if err != nil {
-		return Info{}, err
+		return l, err
 	}
 	g, err := GuestOf(n)
 	if err != nil {
-		return Info{}, err
+		return l, err
 	}
 	d, err := p.Driver(def.Driver)
+	return located{host: host, guest: g, driver: d, name: def.Driver}, err
+}
+
+// Info asks the driver, at once: reading never queues.
+func (m *VirtualMachine) Info(ctx context.Context) (Info, error) {
+	l, err := m.located(ctx)
 	if err != nil {
 		return Info{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, infoTimeout)
 	defer cancel()
-	info, err := d.Info(ctx, host, g)
+	info, err := l.driver.Info(ctx, l.host, l.guest)
 	if err != nil {
-		return info, fmt.Errorf("cannot ask host %s for %s: %w", host.ID, m.name, err)
+		return info, fmt.Errorf("cannot ask host %s for %s: %w", l.host.ID, m.name, err)
 	}
 	return info, nil
 }

@@ -474,7 +474,18 @@ func TestParamsAreChecked(t *testing.T) {
 		if a.Name != name || a.Help == "" || a.Run == nil {
 			t.Errorf("%s: %+v", name, a)
 		}
-		p := scheduler.Package{Jobs: []scheduler.Job{virt.Job(name, virt.Params{VM: "web1"})}}
+		job := virt.Job(name, virt.Params{VM: "web1"})
+		switch name {
+		case virt.ActionSnapshot, virt.ActionRollback, virt.ActionSnapshotDelete:
+			job = virt.Job(name, virt.Params{VM: "web1", Snapshot: "s1"})
+		case virt.ActionAttachDisk:
+			job = virt.Job(name, virt.Params{VM: "web1", Disk: &virt.Disk{Size: 1}})
+		case virt.ActionDetachDisk:
+			job = virt.Job(name, virt.Params{VM: "web1", Device: "vda"})
+		case virt.ActionFetchImage, virt.ActionDeleteImage:
+			job = virt.HostJob(name, virt.HostParams{Hypervisor: "h1", ImageRequest: virt.ImageRequest{ID: "debian"}})
+		}
+		p := scheduler.Package{Jobs: []scheduler.Job{job}}
 		if err := scheduler.Check(w.actions, p); err != nil {
 			t.Error(err)
 		}

@@ -1,6 +1,7 @@
 // Package action has the code of the jobs that virtual machines need: define,
 // provision, start, stop, shutdown, reboot, suspend, resume, undefine,
-// deprovision, migrate and poll; and commands as actions.
+// deprovision, migrate, poll, snapshots and disks; the images of hosts; and
+// commands as actions.
 //
 // # Why
 //
@@ -14,6 +15,10 @@
 //     again and checks that it fits. So no host is ever promised more than it has.
 //   - disks_on is written before the disks are made, and cleared after they are
 //     wiped. So no disk is forgotten, and a VM is placed only where its disks are.
+//   - A disk is in the definition before it is made and until the host has let go
+//     of it; one that stays behind is noted before it leaves the definition.
+//   - The name of a snapshot is noted with its job before it is made, so that the
+//     next attempt knows its own from somebody else's.
 //   - A migrating VM is counted on both hosts: on the one by itself, on the other
 //     by its reservation, a child node with the VM's definition. The transaction
 //     that moves the parent deletes it.
@@ -83,6 +88,22 @@ func ActionsWith(c virt.Cluster, cfg Config) map[string]scheduler.Action {
 		scheduler.Param{Name: "to", Type: scheduler.String, Help: "the host; the allocator chooses if there is none"},
 		scheduler.Param{Name: "cold", Type: scheduler.Boolean, Help: "only if it does not run"})
 	m.add(virt.ActionPoll, "ask its host for its state and write it down", (*run).poll)
+	name := scheduler.Param{Name: "snapshot", Type: scheduler.String, Required: true, Help: "the snapshot's name"}
+	m.add(virt.ActionSnapshot, "keep what its disks hold, under a name", (*run).snapshot, name)
+	m.add(virt.ActionRollback, "put its disks back to a snapshot", (*run).rollback, name,
+		scheduler.Param{Name: "destroy_more_recent", Type: scheduler.Boolean, Help: "newer snapshots may be lost"})
+	m.add(virt.ActionSnapshotDelete, "remove a snapshot", (*run).snapshotDelete, name)
+	m.add(virt.ActionAttachDisk, "give it one disk more, made if it is not there", (*run).attachDisk,
+		scheduler.Param{Name: "disk", Type: scheduler.Object, Required: true, Help: "as in a definition: size in MB, or the volume of a detached one, or a source"})
+	m.add(virt.ActionDetachDisk, "take a disk away", (*run).detachDisk,
+		scheduler.Param{Name: "device", Type: scheduler.String, Required: true, Help: "the disk's device, volume, source or number"},
+		scheduler.Param{Name: "wipe", Type: scheduler.Boolean, Help: "what it holds, too"})
+	m.addHost(virt.ActionFetchImage, "get an image onto a host", (*imageRun).fetchImage,
+		scheduler.Param{Name: "type", Type: scheduler.String, Help: "container, or vm"},
+		scheduler.Param{Name: "source", Type: scheduler.String, Help: "URL to fetch it from"},
+		scheduler.Param{Name: "size", Type: scheduler.Integer, Help: "bytes that the source must have"},
+		scheduler.Param{Name: "sha256", Type: scheduler.String, Help: "that the source must have, in hex"})
+	m.addHost(virt.ActionDeleteImage, "remove an image from a host", (*imageRun).deleteImage)
 	for _, name := range []string{virt.ActionStop, virt.ActionUndefine, virt.ActionDeprovision} {
 		a := m.all[name]
 		a.Urgent = true

@@ -1,6 +1,7 @@
 package action
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ type way struct {
 	params       virt.Params
 	before       func(*world)
 	want         string
+	driver       string // of its hosts; fake if empty
 }
 
 func ways() []way {
@@ -33,6 +35,15 @@ func ways() []way {
 	undefined := func(w *world) {
 		off(w)
 		w.must(virt.ActionUndefine, virt.Params{VM: "web1"})
+	}
+	snapped := func(w *world) {
+		off(w)
+		w.must(virt.ActionSnapshot, virt.Params{VM: "web1", Snapshot: "s1"})
+		w.must(virt.ActionSnapshot, virt.Params{VM: "web1", Snapshot: "s2"})
+	}
+	attached := func(w *world) {
+		off(w)
+		w.must(virt.ActionAttachDisk, virt.Params{VM: "web1", Disk: &virt.Disk{Size: 50}})
 	}
 	return []way{
 		{name: "define", action: virt.ActionDefine, params: virt.Params{Host: "h1"}, want: "stopped parent=h1 disks_on= moving=; on h1 stopped"},
@@ -46,12 +57,31 @@ func ways() []way {
 		{name: "deprovision without a host", action: virt.ActionDeprovision, before: undefined, want: "new parent= disks_on= moving=; "},
 		{name: "migrate", action: virt.ActionMigrate, params: virt.Params{To: "h2"}, before: start, want: "running parent=h2 disks_on=h2 moving=; on h2 running, disks h2"},
 		{name: "migrate what is off", action: virt.ActionMigrate, params: virt.Params{To: "h2"}, before: off, want: "stopped parent=h2 disks_on=h2 moving=; on h2 stopped, disks h2"},
+		{name: "snapshot", action: virt.ActionSnapshot, params: virt.Params{Snapshot: "s1"}, before: start, driver: "keeper",
+			want: "running parent=h1 disks_on=h1 moving=; on h1 running, disks h1, snapshots s1"},
+		{name: "rollback", action: virt.ActionRollback, params: virt.Params{Snapshot: "s1", DestroyMoreRecent: true}, before: snapped, driver: "keeper",
+			want: "stopped parent=h1 disks_on=h1 moving=; on h1 stopped, disks h1, snapshots s1"},
+		{name: "delete a snapshot", action: virt.ActionSnapshotDelete, params: virt.Params{Snapshot: "s1"}, before: snapped, driver: "keeper",
+			want: "stopped parent=h1 disks_on=h1 moving=; on h1 stopped, disks h1, snapshots s2"},
+		{name: "attach a disk", action: virt.ActionAttachDisk, params: virt.Params{Disk: &virt.Disk{Size: 50}}, before: start, driver: "keeper",
+			want: "running parent=h1 disks_on=h1 moving=; on h1 running, disks h1, attached vdb"},
+		{name: "attach a disk by defining anew", action: virt.ActionAttachDisk, params: virt.Params{Disk: &virt.Disk{Size: 50}}, before: off,
+			want: "stopped parent=h1 disks_on=h1 moving=; on h1 stopped, disks h1"},
+		{name: "detach a disk", action: virt.ActionDetachDisk, params: virt.Params{Device: "vdb"}, before: attached, driver: "keeper",
+			want: "stopped parent=h1 disks_on=h1 moving=; on h1 stopped, disks h1, detached vdb"},
+		{name: "detach the first disk", action: virt.ActionDetachDisk, params: virt.Params{Device: "vda"}, before: attached, driver: "keeper",
+			want: "stopped parent=h1 disks_on=h1 moving=; on h1 stopped, disks h1, attached vdb, detached vda"},
+		{name: "detach and wipe a disk", action: virt.ActionDetachDisk, params: virt.Params{Device: "vdb", Wipe: true}, before: attached, driver: "keeper",
+			want: "stopped parent=h1 disks_on=h1 moving=; on h1 stopped, disks h1"},
 	}
 }
 
 // begin makes the world in which the action begins.
 func (c *way) begin(t *testing.T) *world {
-	w := newWorld(t, "h1", "h2")
+	w := newWorld(t)
+	for _, h := range []string{"h1", "h2"} {
+		w.host(h, `{"driver":"`+cmp.Or(c.driver, "fake")+`","cpu":8,"memory":4096,"disk":100000}`)
+	}
 	w.vm("web1", small)
 	if c.before != nil {
 		c.before(w)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/virt"
@@ -31,7 +32,7 @@ func (r *run) provision(ctx context.Context) (Result, error) {
 
 // hasDisks reports whether there are disks that vagoth makes and wipes.
 func (r *run) hasDisks() bool {
-	if r.guest.Definition.Image != "" {
+	if r.guest.Definition.Image != "" || len(virt.DetachedOf(r.node)) > 0 {
 		return true
 	}
 	for _, d := range r.guest.Definition.Disks {
@@ -68,6 +69,13 @@ func (r *run) makeDisks(ctx context.Context) error {
 	}
 	r.step(60, "making its disks on %s", r.host.ID)
 	return r.call(ctx, r.place, r.cfg.Disks, "make the disks of", func(ctx context.Context) error { return r.driver.Provision(ctx, r.host, r.guest) })
+}
+
+// detachedAs is a detached disk among the others: its device may be another's by
+// now.
+func detachedAs(d virt.Disk, n int) virt.Disk {
+	d.Bus, d.Device = "virtio", fmt.Sprintf("vd%c%c", 'a'+n/26%26, 'a'+n%26)
+	return d
 }
 
 // undefine takes the VM off its host. Its disks stay.
@@ -122,7 +130,7 @@ func (r *run) clear(ctx context.Context, wiped bool) error {
 	return r.change(ctx, func(d *registry.Draft, _ *registry.Node) (err error) {
 		d.Parent, d.State = "", string(virt.New)
 		if wiped {
-			d.Metadata, err = d.Metadata.Merge(nil, virt.MetaDisksOn)
+			d.Metadata, err = d.Metadata.Merge(nil, virt.MetaDisksOn, virt.MetaDetached, virt.MetaSnapshotting)
 		}
 		return err
 	}, registry.MovingFrom(r.node.Parent()))
@@ -175,7 +183,12 @@ func (r *run) wipe(ctx context.Context) (string, error) {
 		return "", err
 	}
 	r.step(30, "wiping its disks on %s", on)
-	err := r.call(ctx, p, r.cfg.Disks, "wipe the disks of", func(ctx context.Context) error { return p.driver.Deprovision(ctx, p.host, r.guest) })
+	g := r.guest
+	g.Definition.Disks = slices.Clone(g.Definition.Disks)
+	for _, o := range virt.DetachedOf(r.node) {
+		g.Definition.Disks = append(g.Definition.Disks, detachedAs(o.Disk, len(g.Definition.Disks)))
+	}
+	err := r.call(ctx, p, r.cfg.Disks, "wipe the disks of", func(ctx context.Context) error { return p.driver.Deprovision(ctx, p.host, g) })
 	if err != nil && !errors.Is(err, virt.ErrNotFound) {
 		return "", err
 	}

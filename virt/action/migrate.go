@@ -39,6 +39,10 @@ func (r *run) migrate(ctx context.Context) (Result, error) {
 		return Result{}, fmt.Errorf("cannot migrate %s: %w: %s is driven by %q, %s by %q: stop it, deprovision it and start it there",
 			r.node.Name(), virt.ErrUnsupported, r.host.ID, r.driverName, to.host.ID, to.driverName)
 	}
+	if n := len(virt.DetachedOf(r.node)); n > 0 {
+		return Result{}, fmt.Errorf("cannot migrate %s: %w: %d detached disks would stay on %s: attach them, or wipe them (`vagoth disk list %s`)",
+			r.node.Name(), virt.ErrConflict, n, r.host.ID, r.node.Name())
+	}
 	m, ok := r.driver.(virt.Migrator)
 	if !ok && (runs || virt.DisksOn(r.node) != "") {
 		return Result{}, fmt.Errorf("cannot migrate %s: %w: the driver %q moves neither what runs nor disks", r.node.Name(), virt.ErrUnsupported, r.driverName)

@@ -15,6 +15,8 @@ import (
 
 	"github.com/vagoth/vagoth/allocator"
 	"github.com/vagoth/vagoth/allocator/score"
+	"github.com/vagoth/vagoth/provisioner"
+	"github.com/vagoth/vagoth/provisioner/basic"
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/registry/memdb"
 	"github.com/vagoth/vagoth/scheduler"
@@ -124,7 +126,12 @@ type fake struct {
 	hosts map[string]map[string]*fakeGuest // host, UUID
 	disks map[string]map[string]bool       // host, UUID
 	calls []string
-	hook  func(ctx context.Context, op, host string) error // before a deed
+
+	volumes map[string]string                                // host and volume: UUID
+	kept    map[string][]string                              // UUID: snapshots
+	holds   map[string][]string                              // UUID: devices that the host knows of
+	refuse  error                                            // of AttachDisk
+	hook    func(ctx context.Context, op, host string) error // before a deed
 }
 
 func (f *fake) do(ctx context.Context, op string, h virt.Host, deed func() error) error {
@@ -199,7 +206,13 @@ func (f *fake) Undefine(ctx context.Context, h virt.Host, g virt.Guest) error {
 }
 
 func (f *fake) Provision(ctx context.Context, h virt.Host, g virt.Guest) error {
-	return f.do(ctx, "provision", h, func() error { f.disks[h.ID][g.UUID] = true; return nil })
+	return f.do(ctx, "provision", h, func() error {
+		f.disks[h.ID][g.UUID] = true
+		for _, d := range g.Definition.Disks {
+			f.volumes[h.ID+" "+d.Volume] = g.UUID
+		}
+		return nil
+	})
 }
 
 func (f *fake) Deprovision(ctx context.Context, h virt.Host, g virt.Guest) error {
@@ -207,7 +220,13 @@ func (f *fake) Deprovision(ctx context.Context, h virt.Host, g virt.Guest) error
 		if x := f.hosts[h.ID][g.UUID]; x != nil && x.state != virt.Stopped {
 			return virt.ErrBusy
 		}
-		delete(f.disks[h.ID], g.UUID)
+		for _, d := range g.Definition.Disks {
+			delete(f.volumes, h.ID+" "+d.Volume)
+		}
+		if left := slices.Collect(maps.Values(f.volumes)); !slices.Contains(left, g.UUID) {
+			delete(f.disks[h.ID], g.UUID)
+			delete(f.kept, g.UUID)
+		}
 		return nil
 	})
 }
@@ -258,6 +277,10 @@ func (f mover) Migrate(ctx context.Context, from, to virt.Host, g virt.Guest, _ 
 		if f.disks[from.ID][g.UUID] {
 			f.disks[to.ID][g.UUID] = true
 			delete(f.disks[from.ID], g.UUID)
+			for _, d := range g.Definition.Disks {
+				delete(f.volumes, from.ID+" "+d.Volume)
+				f.volumes[to.ID+" "+d.Volume] = g.UUID
+			}
 		}
 		return nil
 	})
@@ -317,8 +340,14 @@ func newWorld(t testing.TB, hosts ...string) *world {
 		t.Fatal(err)
 	}
 	w := &world{t: t, crash: &crash{}, reg: db, attempt: 1}
-	w.driver = &fake{crash: w.crash, hosts: map[string]map[string]*fakeGuest{}, disks: map[string]map[string]bool{}}
-	w.parts = virt.Parts{Registry: watched{db, w}, Allocator: a, Drivers: map[string]virt.Driver{"fake": mover{w.driver}, "plain": w.driver}}
+	w.driver = &fake{crash: w.crash, hosts: map[string]map[string]*fakeGuest{}, disks: map[string]map[string]bool{},
+		volumes: map[string]string{}, kept: map[string][]string{}, holds: map[string][]string{}}
+	w.parts = virt.Parts{Registry: watched{db, w}, Allocator: a, Drivers: map[string]virt.Driver{"fake": mover{w.driver}, "plain": w.driver, "keeper": keeper{w.driver}}}
+	p, err := basic.Open(context.Background(), basic.Config{}, provisioner.Deps{Registry: w.parts.Registry, Types: map[string]provisioner.Class{virt.TypeVM: virt.VMClass()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.parts.Provisioner = p
 	w.actions = ActionsWith(w, Config{})
 	s := schedsync.New(schedsync.Defaults(), scheduler.Deps{Actions: w.actions})
 	t.Cleanup(func() { _ = s.Close() })
@@ -480,6 +509,17 @@ func (w *world) snapshot(id string) string {
 		if w.driver.disks[h][u] {
 			on = append(on, "disks "+h)
 		}
+	}
+	for _, more := range []struct {
+		what string
+		list []string
+	}{{"snapshots", w.driver.kept[u]}, {"attached", w.driver.holds[u]}} {
+		if len(more.list) > 0 {
+			on = append(on, more.what+" "+strings.Join(more.list, " "))
+		}
+	}
+	for _, d := range virt.DetachedOf(n) {
+		on = append(on, "detached "+d.Device)
 	}
 	return fmt.Sprintf("%s parent=%s disks_on=%s moving=%s; %s", n.State(), n.Parent(), virt.DisksOn(n), virt.MovesTo(n), strings.Join(on, ", "))
 }

@@ -158,8 +158,9 @@ func (d *Driver) Deprovision(ctx context.Context, h virt.Host, vg virt.Guest) er
 				changed = true
 			}
 		}
-		if _, ok := s.Snapshots[vg.UUID]; ok && changed {
+		if len(s.Snapshots[vg.UUID]) > 0 && !s.owns(vg.UUID) {
 			s.setShots(vg.UUID, nil)
+			changed = true
 		}
 		return changed, nil
 	})

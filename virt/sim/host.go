@@ -109,6 +109,16 @@ func (s *state) put(g guest) {
 	s.Guests = slices.Insert(s.Guests, i, g)
 }
 
+// owns reports whether there is a volume that was made for the guest.
+func (s *state) owns(uuid string) bool {
+	for _, d := range s.Disks {
+		if d.Owner == uuid {
+			return true
+		}
+	}
+	return false
+}
+
 func (s *state) remove(uuid string) {
 	if i, ok := s.index(uuid); ok {
 		s.Guests = slices.Delete(s.Guests, i, i+1)
