@@ -66,6 +66,21 @@ func argPlaces() map[string][]place {
 		"token create":    {{}},
 		"token revoke":    {{}},
 	}
+	for _, c := range []string{"show", "rollback", "delete", "download"} {
+		m["snapshot "+c] = []place{node(vmOnly), {find: (*completion).snapshots}}
+	}
+	m["snapshot create"] = []place{node(vmOnly), {}}
+	m["snapshot list"] = []place{node(vmOnly)}
+	m["image list"] = []place{nodes(virt.TypeHypervisor)}
+	m["image show"] = []place{{find: (*completion).images}, node(virt.TypeHypervisor)}
+	for _, c := range []string{"fetch", "delete"} {
+		m["image "+c] = []place{{find: (*completion).images}, nodes(virt.TypeHypervisor)}
+	}
+	m["disk attach"] = []place{node(vmOnly)}
+	m["disk detach"] = []place{node(vmOnly), {find: (*completion).disks}}
+	m["disk list"] = []place{node(vmOnly)}
+	m["metrics"] = []place{node(vmOnly)}
+	m["console"] = []place{node(vmOnly)}
 	m["subagent"] = []place{{find: (*completion).subagents}}
 	m["agent example"] = m["subagent"]
 	m["agent fence-reset"] = []place{{}}
@@ -118,6 +133,11 @@ func flagPlaces() map[string]place {
 		"--mistify":                files("json"),
 		"--socket":                 files(),
 		"agent call download --to": files(),
+		"snapshot download --to":   files(),
+		"snapshot download --disk": {find: (*completion).disks},
+		"--bus":                    words("virtio", "scsi", "sata", "ide"),
+		"--format":                 words("qcow2", "raw"),
+		"image fetch --type":       words(virt.TypeVM, "container"),
 		"agent call images --type": words("vm", "container"),
 		"agent call fetch --type":  words("vm", "container"),
 		"agent call jobs --guest":  {},

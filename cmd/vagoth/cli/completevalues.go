@@ -216,6 +216,48 @@ func (c *completion) blobs() {
 	})
 }
 
+// snapshots are those of the VM that stands before. They are on its host, and so
+// are offered where a daemon can ask that.
+func (c *completion) snapshots() {
+	c.ask(func(client *api.Client) {
+		if len(c.args) == 0 {
+			return
+		}
+		list, _ := client.Snapshots(c.ctx, c.args[0]) // nothing is offered then
+		for _, s := range list {
+			c.add("", s.Name)
+		}
+	})
+}
+
+// disks are those of the VM that stands before.
+func (c *completion) disks() {
+	c.ask(func(client *api.Client) {
+		if len(c.args) == 0 {
+			return
+		}
+		d, _ := client.Disks(c.ctx, c.args[0]) // nothing is offered then
+		for _, o := range d.Disks {
+			c.add(o.Volume, o.Device)
+		}
+	})
+}
+
+// images are those of all hypervisors, as far as they answer in time.
+func (c *completion) images() {
+	c.ask(func(client *api.Client) {
+		for it, err := range client.Nodes(c.ctx, registry.Query{Type: virt.TypeHypervisor}) {
+			if err != nil {
+				return
+			}
+			list, _ := client.Images(c.ctx, it.Node.ID()) // nothing is offered then
+			for _, i := range list {
+				c.add(i.Type, i.ID)
+			}
+		}
+	})
+}
+
 func (c *completion) ownTags() {
 	c.own(func(n *registry.Node) { c.add("", slices.Sorted(maps.Keys(n.Tags()))...) })
 }

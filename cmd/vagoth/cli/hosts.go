@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -25,12 +27,15 @@ func hvAddCmd(a *app) *cobra.Command {
 	var def virt.HostDefinition
 	var tags []string
 	var memory, disk string
-	var noPoll bool
+	var noPoll, offline bool
 	c := &cobra.Command{
 		Use: "add ID", Short: "add a hypervisor and poll it",
-		Long: `Add a hypervisor. What is not said of its capacity is what it reports itself.
-It takes VMs as soon as a poll has reached it.`,
+		Long: `Add a hypervisor. It is asked what it has, and what is not said of its capacity is
+filled in from that. One that does not answer is refused, unless it is --offline;
+then its capacity is what it reports when it is first polled. It takes VMs as soon
+as a poll has reached it.`,
 		Example: `  vagoth hv add hv1 --driver local
+  vagoth hv add hv3 --driver remote --url https://hv3.example.org:8080
   vagoth hv add hv2 --driver local --address 'qemu+tls://hv2/system' --tag rack=a`,
 		Args: args(1, 1, "an ID for the hypervisor"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
@@ -47,16 +52,24 @@ It takes VMs as soon as a poll has reached it.`,
 			if err != nil {
 				return err
 			}
-			spec, err := hostSpec(args[0], def, m)
-			if err != nil {
-				return err
+			if cmd.Flags().Changed("url") && cmd.Flags().Changed("address") {
+				return usagef("--url and --address are the same: give one")
 			}
 			return a.with(cmd, func(ctx context.Context, client *api.Client) error {
+				if !offline && !noPoll {
+					if err := a.fillCapacity(ctx, client, args[0], &def); err != nil {
+						return err
+					}
+				}
+				spec, err := hostSpec(args[0], def, m)
+				if err != nil {
+					return err
+				}
 				out, err := client.Create(ctx, api.CreateRequest{Spec: spec})
 				if err != nil {
 					return err
 				}
-				if noPoll {
+				if noPoll || offline {
 					return a.done(out.Node, "added; it is given nothing before the first poll")
 				}
 				report, err := client.Poll(ctx, out.Node.ID())
@@ -76,6 +89,8 @@ It takes VMs as soon as a poll has reached it.`,
 	f := c.Flags()
 	f.StringVar(&def.Driver, "driver", "", "the [drivers.NAME] that reaches it")
 	f.StringVar(&def.Address, "address", "", "where the driver finds it, such as a libvirt URI; the driver's own if not given")
+	f.StringVar(&def.Address, "url", "", "the same, for a host with an agent")
+	f.BoolVar(&offline, "offline", false, "add it though it does not answer now")
 	f.Int64Var(&def.CPU, "cpu", 0, "hardware threads")
 	f.StringVar(&memory, "memory", "", "memory, such as 64G")
 	f.StringVar(&disk, "disk", "", "disk for VMs, such as 2T")
@@ -83,6 +98,22 @@ It takes VMs as soon as a poll has reached it.`,
 	f.StringArrayVar(&tags, "tag", nil, "a tag, KEY or KEY=VALUE; may be repeated")
 	f.BoolVar(&noPoll, "no-poll", false, "do not poll it now")
 	return c
+}
+
+// fillCapacity asks a host what it has, and fills in what nobody said. A driver
+// that cannot say it is no reason to refuse its hosts.
+func (a *app) fillCapacity(ctx context.Context, client *api.Client, id string, def *virt.HostDefinition) error {
+	has, err := client.Probe(ctx, api.ProbeRequest{ID: id, Driver: def.Driver, Address: def.Address})
+	switch {
+	case errors.Is(err, virt.ErrUnsupported):
+		return nil
+	case err != nil:
+		return fmt.Errorf("%w: say --offline to add it all the same", err)
+	}
+	def.CPU = cmp.Or(def.CPU, has.CPU)
+	def.Memory = cmp.Or(def.Memory, has.Memory)
+	def.Disk = cmp.Or(def.Disk, has.Disk)
+	return nil
 }
 
 func optionalMegabytes(flag, text string) (int64, error) {
