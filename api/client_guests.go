@@ -37,7 +37,7 @@ func (c *Client) DownloadSnapshot(ctx context.Context, ref, name, disk string) (
 	if disk != "" && path != "" {
 		path += "?disk=" + url.QueryEscape(disk)
 	}
-	resp, err := c.respond(ctx, http.MethodGet, path, nil)
+	resp, err := c.respond(ctx, http.MethodGet, path, nil) //nolint:bodyclose // whoever reads the stream closes it
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func (c *Client) Probe(ctx context.Context, req ProbeRequest) (has virt.Capacity
 func (c *Client) Console(ctx context.Context, ref string) (io.ReadWriteCloser, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	r, w := io.Pipe()
-	resp, err := c.respond(ctx, http.MethodPost, nodePath(ref, "console"), r)
+	resp, err := c.respond(ctx, http.MethodPost, nodePath(ref, "console"), r) //nolint:bodyclose // closed with the console
 	if err != nil {
 		cancel()
 		_ = r.Close()

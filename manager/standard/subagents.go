@@ -85,16 +85,16 @@ type live struct{ driver *libvirt.Driver }
 
 // SnapshotLive implements subagent.LiveSnapshotter.
 func (l live) SnapshotLive(ctx context.Context, s subagent.LiveSnapshot) error {
-	return l.driver.SnapshotLive(ctx, here, guestOf(s), s.Name, s.Files)
+	return l.driver.SnapshotLive(ctx, here(), guestOf(s), s.Name, s.Files)
 }
 
 // DropLive implements subagent.LiveSnapshotter.
 func (l live) DropLive(ctx context.Context, s subagent.LiveSnapshot) error {
-	return l.driver.DropLive(ctx, here, guestOf(s), s.Name, s.Files)
+	return l.driver.DropLive(ctx, here(), guestOf(s), s.Name, s.Files)
 }
 
 // here is the host of an agent's own libvirtd.
-var here = virt.Host{ID: "localhost"}
+func here() virt.Host { return virt.Host{ID: "localhost"} }
 
 func guestOf(s subagent.LiveSnapshot) virt.Guest {
 	return virt.Guest{ID: s.Guest, UUID: s.Guest, Name: s.Guest}
@@ -129,7 +129,7 @@ func openLibvirt(ctx context.Context, cfg libvirtConfig, deps subagent.Deps) (su
 	if err != nil {
 		return nil, err
 	}
-	return withLibvirt{overLibvirt{libvirtagent.New(d, here, libvirtagent.Options{Log: deps.Log})}, d}, nil
+	return withLibvirt{overLibvirt{libvirtagent.New(d, here(), libvirtagent.Options{Log: deps.Log})}, d}, nil
 }
 
 // overLibvirt is the sub-agent, which itself has nothing to close.

@@ -117,16 +117,17 @@ func (a *app) attach(ctx context.Context, name string, rw io.ReadWriteCloser) (e
 			close(left)
 		}
 	}()
-	printed := make(chan error, 1)
+	printed := make(chan struct{})
+	var broke error // once printed
 	go func() {
-		_, err := io.Copy(a.env.Out, rw)
-		printed <- err
+		defer close(printed)
+		_, broke = io.Copy(a.env.Out, rw)
 	}()
 	select {
-	case err = <-printed:
+	case <-printed:
 		_ = rw.Close() // it has ended
-		if err != nil && ctx.Err() == nil {
-			return fmt.Errorf("the console broke off: %w", err)
+		if broke != nil && ctx.Err() == nil {
+			return fmt.Errorf("the console broke off: %w", broke)
 		}
 		if ctx.Err() == nil {
 			a.say("\r\nthe console of %s has ended\r", name)

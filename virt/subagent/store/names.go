@@ -38,8 +38,10 @@ func CheckName(what, id string) error {
 	return nil
 }
 
-// CheckImage and CheckVolume are CheckName of those.
-func CheckImage(id string) error  { return CheckName("image's id", id) }
+// CheckImage reports why id is not the name of an image.
+func CheckImage(id string) error { return CheckName("image's id", id) }
+
+// CheckVolume reports why id is not the name of a volume.
 func CheckVolume(id string) error { return CheckName("volume's id", id) }
 
 // CheckFetch checks the request for an image from elsewhere and returns its id:

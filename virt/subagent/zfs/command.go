@@ -62,7 +62,9 @@ func (s *Store) runFor(ctx context.Context, most time.Duration, in *os.File, arg
 	}
 	s.stuck.Add(1)
 	s.running.Go(func() {
-		<-ended
+		if err := <-ended; err != nil {
+			s.o.Log.Warn("zfs: a command that hung has ended", "command", args[0], "err", err)
+		}
 		s.stuck.Add(-1)
 	})
 	return nil, fmt.Errorf("%w: zfs %s hangs in the kernel: look at zpool status %s", virt.ErrUnreachable, args[0], s.o.Pool)
@@ -204,7 +206,7 @@ type sending struct {
 
 func (s *sending) Read(p []byte) (int, error) {
 	n, err := s.File.Read(p)
-	if err == io.EOF { //nolint:errorlint // a reader says io.EOF itself
+	if err == io.EOF { // a reader says io.EOF itself
 		if failed := s.wait(); failed != nil {
 			return n, failed
 		}
