@@ -7,4 +7,5 @@
 //	TestHosts      strangers are listed, a dead sub-agent proves nothing, an agent that answers is no dead host
 //	TestFailures   hosts that lose requests and answers, behind agents: with retries every VM gets where it should, on one host
 //	TestMove       what moves between agents, and what does not
+//	TestDisksOfAGuestThatFails  the real disks of a guest that cannot be created are removed again, and no others
 package agent
