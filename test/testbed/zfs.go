@@ -28,7 +28,7 @@ const Figure = "figure: "
 func InZFS() bool { return os.Getenv(ZFSVariable) == "1" }
 
 // zfsPatience bounds the life of the guest: minutes at a tenth of the counts, in software emulation.
-const zfsPatience = 18 * time.Minute
+const zfsPatience = 30 * time.Minute
 
 // ZFS runs this test inside a small guest with the real OpenZFS, and reports there what its subtests said:
 //
