@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -102,6 +103,7 @@ func (c *Client) over(ctx context.Context, k *conn, r Request, out []byte) (resp
 	if r.Stall > 0 {
 		_ = k.SetDeadline(time.Now().Add(r.Stall)) // a connection without deadlines ends with ctx
 	}
+	acked, known := k.acked()
 	n, err := k.Write(out)
 	if err != nil && n == 0 {
 		return nil, false, err
@@ -113,7 +115,11 @@ func (c *Client) over(ctx context.Context, k *conn, r Request, out []byte) (resp
 	case err != nil:
 		return nil, true, err
 	default:
-		return nil, true, errRead
+		// A server that went just now may have closed the connection without our
+		// knowing yet. If its side took not a byte of the request, nobody read it.
+		after, still := k.acked()
+		refused := known && still && after == acked && errors.Is(errRead, syscall.ECONNRESET)
+		return nil, !refused, errRead
 	}
 	err = nil
 	if r.Stall > 0 {

@@ -8,6 +8,8 @@ import (
 	"net"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // conn is a connection that is kept. One goroutine at a time uses it.
@@ -65,6 +67,22 @@ func (c *conn) usable() bool {
 		usable = errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR)
 	})
 	return usable && err == nil
+}
+
+// acked is how many bytes the other side's kernel has taken since the connection
+// began; known is false where that cannot be told.
+func (c *conn) acked() (bytes uint64, known bool) {
+	if c.raw == nil || c.LocalAddr().Network() != "tcp" {
+		return 0, false
+	}
+	var info *unix.TCPInfo
+	var err error
+	if controlled := c.raw.Control(func(fd uintptr) {
+		info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+	}); controlled != nil || err != nil {
+		return 0, false
+	}
+	return info.Bytes_acked, true
 }
 
 // take gives a kept connection, or a new one.

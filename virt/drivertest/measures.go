@@ -27,7 +27,8 @@ func metrics(b *bench) {
 	b.must("start", b.power(g, virt.PowerStart))
 	first, err := read(g)
 	b.must("metrics", err)
-	if len(first.CPUs) != g.Definition.CPU || len(first.Disks) != len(g.Definition.Disks) || len(first.NICs) != len(g.Definition.NICs) {
+	if len(first.CPUs) != g.Definition.CPU || len(first.Disks) != len(g.Definition.Disks) || len(first.NICs) > len(g.Definition.NICs) {
+		// A NIC in user mode has no device on the host that counts.
 		b.Errorf("%d CPUs, %d disks and %d NICs are measured of a guest with %d, %d and %d", len(first.CPUs), len(first.Disks), len(first.NICs),
 			g.Definition.CPU, len(g.Definition.Disks), len(g.Definition.NICs))
 	}

@@ -22,7 +22,7 @@ import (
 	"github.com/vagoth/vagoth/virt/mistify"
 )
 
-const patience = 200 * time.Millisecond
+const patience = time.Second
 
 // impatient is a driver that gives up soon and takes little.
 func impatient(t testing.TB) *Driver {

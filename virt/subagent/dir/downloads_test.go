@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/vagoth/vagoth/internal/testlong"
@@ -56,12 +57,13 @@ func TestDownloadsThatFail(t *testing.T) {
 	b.tool("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "raw", "qcow2")
 	bomb := make([]byte, 3<<20)
 
-	var sent []byte
+	var sending atomic.Pointer[[]byte]
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/away" {
 			http.Redirect(w, r, "http://10.255.255.1/image", http.StatusFound)
 			return
 		}
+		sent := *sending.Load()
 		w.Header().Set("Content-Length", strconv.Itoa(len(sent)))
 		cut := len(sent)
 		if text := r.URL.Query().Get("cut"); text != "" {
@@ -104,7 +106,8 @@ func TestDownloadsThatFail(t *testing.T) {
 		for _, with := range []string{"", "gzip", "xz", "zstd"} {
 			name := strings.TrimSpace(format + " " + with)
 			reopen(fetch.Options{Private: true})
-			sent = packed(t, with, data)
+			sent := packed(t, with, data)
+			sending.Store(&sent)
 			sum := sha256.Sum256(sent)
 			for at := 0; at < len(sent); at += 64 << 10 {
 				fails(fmt.Sprintf("%s cut at %d", name, at), fmt.Sprintf("/?cut=%d", at), hex.EncodeToString(sum[:]), nil, "EOF")
@@ -116,14 +119,16 @@ func TestDownloadsThatFail(t *testing.T) {
 			fails(name+" that leads away", "/away", "", nil, "10.255.255.1")
 			if with != "" {
 				reopen(fetch.Options{Private: true, MaxUnpacked: 2 << 20})
-				sent = packed(t, with, append(slices.Clone(data), bomb...))
+				more := packed(t, with, append(slices.Clone(data), bomb...))
+				sending.Store(&more)
 				fails(name+" bomb", "/", "", virt.ErrInvalid, "unpacks to more")
 			}
 		}
 	}
 	b.open(dir.Options{})
 	for _, with := range []string{"", "gzip", "xz", "zstd"} { // and whole ones are taken
-		sent = packed(t, with, noise)
+		whole := packed(t, with, noise)
+		sending.Store(&whole)
 		if _, err := b.s.FetchImage(t.Context(), &mistify.ImageRequest{ID: "good" + with, Source: server.URL + "/"}); err != nil {
 			t.Error(with, err)
 		}
