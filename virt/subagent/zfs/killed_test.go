@@ -76,11 +76,7 @@ func killed(t *testing.T) {
 	chance := rand.New(rand.NewPCG(seed, seed))
 	// A life of the child from one end to the other, as long as it takes here.
 	longest := p.life(source)
-	rounds := testlong.Count(t, 200)
-	if !testlong.Long() {
-		rounds /= 10 // a life takes half a minute in emulation
-	}
-	for round := range rounds {
+	for round := range testlong.Count(t, 200) {
 		p.close()
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), childVariable+"="+strings.Join([]string{p.name, p.dir, source}, " "))
