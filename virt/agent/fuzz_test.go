@@ -1,7 +1,10 @@
 package agent
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
@@ -56,17 +59,26 @@ func sound(t *testing.T, w *httptest.ResponseRecorder) {
 	}
 }
 
+// concrete is a route's path with these parameters, escaped as they are sent.
+func concrete(path, guest, disk, name, image string) string {
+	return strings.NewReplacer(":guest", guest, ":disk", disk, ":name", name, ":image", image, ":job", guest).Replace(path)
+}
+
 // Whatever a body holds, it is taken or refused, and what was taken is stored as
 // JSON that is read again.
 func FuzzBodies(f *testing.F) {
-	routes := []string{
-		"PATCH /metadata", "POST /images", "POST /container_images", "POST /guests", "PATCH /guests/" + vm1 + "/metadata", "POST /guests/" + vm1 + "/define", "POST /guests/" + ct1 + "/provision",
-		"POST /guests/" + vm1 + "/deprovision", "POST /guests/" + vm1 + "/snapshots", "POST /guests/" + vm1 + "/disks/0/snapshots", "POST /guests/" + vm1 + "/snapshots/one/rollback",
-	}
-	for n, body := range []string{`{"a":null,"b":"c"}`, `{"id":"x","type":"container","source":"http://a"}`, `{"id":"a/b"}`, `{"id":"` + ct1 + `","nics":[{"vlans":[1]}],"disks":[null]}`, `{}`, `null`, `[]`, `{"dest":"../x"}`, ``, `{"metadata":{"\u0000":"x"}}`, `{"destroyMoreRecent":true}`} {
-		f.Add(n, body)
-	}
 	a, do := fuzzHost(f)
+	var routes []string
+	for _, r := range (&server{a: a}).routes() {
+		if r.in != nil {
+			routes = append(routes, r.method+" "+concrete(r.path, vm1, "0", "one", "img"), r.method+" "+concrete(r.path, ct1, "0", "one", "img"))
+		}
+	}
+	for _, body := range []string{`{"a":null,"b":"c"}`, `{"id":"x","type":"container","source":"http://a"}`, `{"id":"a/b"}`, `{"id":"` + ct1 + `","nics":[{"vlans":[1]}],"disks":[null]}`, `{}`, `null`, `[]`, `{"dest":"../x"}`, ``, `{"metadata":{"\u0000":"x"}}`, `{"destroyMoreRecent":true}`} {
+		for n := range routes {
+			f.Add(n, body)
+		}
+	}
 	f.Fuzz(func(t *testing.T, n int, body string) {
 		method, path, _ := strings.Cut(routes[uint(n)%uint(len(routes))], " ")
 		w := do(method, path, body, nil)
@@ -132,6 +144,110 @@ func FuzzPaths(f *testing.F) {
 			end := *st
 			end.end(mistify.JobComplete)
 			a.store.apply(&change{jobs: []*state{&end}, fence: &fence{guest: st.GuestID}})
+		}
+	})
+}
+
+// asked is a sub-agent that refuses everything, and notes what it should never
+// have been asked.
+type asked struct{ wrong []string }
+
+func (a *asked) Close() {}
+
+func (a *asked) Stream(_ context.Context, _ string, request any) (*mistify.Download, error) {
+	a.look(request)
+	return nil, errNo
+}
+
+func (a *asked) Call(_ context.Context, _ string, request, _ any) error {
+	a.look(request)
+	return errNo
+}
+
+func (a *asked) look(request any) {
+	var err error
+	switch r := request.(type) {
+	case *measure:
+		if !strings.Contains(string(r.Guest), vm1) {
+			err = fmt.Errorf("the guest %s", r.Guest)
+		}
+	case *mistify.SnapshotRequest:
+		var id mistify.SnapshotID
+		if id, err = mistify.ParseSnapshotID(r.ID); err == nil && id.Guest != vm1 {
+			err = fmt.Errorf("the snapshot %q", r.ID)
+		}
+		if r.From != "" && err == nil {
+			err = mistify.CheckSnapshotName(r.From)
+		}
+	case *mistify.ImageRequest:
+		if err = mistify.CheckType(r.Type); err == nil && r.ID != "" {
+			err = mistify.CheckImageID(mistify.TypeContainer, r.ID)
+		}
+	case *mistify.StatusRequest:
+		if r.ID != "" {
+			_, err = mistify.ParseGuestID(r.ID)
+		}
+	default:
+		err = fmt.Errorf("a %T", request)
+	}
+	if err != nil {
+		a.wrong = append(a.wrong, err.Error())
+	}
+}
+
+// Whatever stands where a route has a parameter, and in its query, a sub-agent is
+// asked for nothing but what is allowed, and so is what is queued for it.
+func FuzzParameters(f *testing.F) {
+	a, do := fuzzHost(f)
+	sub := &asked{}
+	for _, s := range a.services {
+		s.caller.Close()
+		s.caller = sub
+	}
+	routes := (&server{a: a}).routes()
+	for _, p := range []string{"one", "..", "../../etc", "a@b", "a%2Fb", "-rf", "\x00", "lib/busybox:1", strings.Repeat("x", 300), "\xff", "0", "?", "#"} {
+		for n, r := range routes {
+			if strings.Contains(r.path, ":") || len(r.query) > 0 {
+				f.Add(n, true, p, p, p)
+			}
+		}
+		f.Add(0, false, p, p, p)
+	}
+	f.Fuzz(func(t *testing.T, n int, known bool, part, other, query string) {
+		r := routes[uint(n)%uint(len(routes))]
+		guest := url.PathEscape(part)
+		if known {
+			guest = vm1
+		}
+		path := concrete(r.path, guest, url.PathEscape(part), url.PathEscape(other), url.PathEscape(part))
+		values := url.Values{}
+		for _, q := range r.query {
+			if q != "wait" {
+				values.Set(q, query)
+			}
+		}
+		w := do(r.method, path+"?"+values.Encode(), "", nil)
+		if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), errNo.Error()) {
+			sound(t, w)
+		}
+		if len(sub.wrong) > 0 {
+			t.Fatalf("%s %s: a sub-agent is asked for what is not allowed: %q", r.method, path, sub.wrong)
+		}
+		for _, st := range a.store.unended() {
+			if _, err := mistify.ParseGuestID(st.GuestID); err != nil && st.GuestID != hostQueue {
+				t.Fatalf("a job is of the guest %q", st.GuestID)
+			}
+			if st.Snapshot != nil {
+				if _, err := mistify.ParseSnapshotID(st.Snapshot.ID); err != nil {
+					t.Fatalf("a job is queued for a snapshot that is not allowed: %+v", st.Snapshot)
+				}
+			}
+			if st.Image != nil && mistify.CheckImageID(mistify.TypeContainer, st.Image.ID) != nil {
+				t.Fatalf("a job is queued for an image that is not allowed: %+v", st.Image)
+			}
+			end := *st
+			end.end(mistify.JobComplete)
+			a.store.apply(&change{jobs: []*state{&end}})
 		}
 	})
 }

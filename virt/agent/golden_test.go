@@ -4,7 +4,8 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
-
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -111,7 +112,41 @@ func scripts() []script {
 			"PATCH /guests/" + vm1 + `/metadata Vagoth-Token: 1.9|{"a":"b"}`, "GET /guests/" + vm1 + " Vagoth-Token: 1.9", "POST /guests/" + vm1 + "/start", "POST /guests/" + vm1 + "/start Vagoth-Token: x",
 			"DELETE /v1/guests/" + vm1 + "/fence", "POST /guests/" + vm1 + "/start Vagoth-Token: 1.1",
 		}},
+		{name: "sub-agent-errors", setup: badSubAgents, lines: []string{
+			made, "GET /guests/" + vm1 + "/metrics/cpu", "GET /guests/" + vm1 + "/metrics/disk", "GET /guests/" + vm1 + "/metrics/nic", "GET /guests/" + vm1 + "/snapshots/plain",
+			"GET /guests/" + vm1 + "/snapshots/not_found", "GET /guests/" + vm1 + "/snapshots/busy", "GET /guests/" + vm1 + "/snapshots/conflict", "GET /guests/" + vm1 + "/snapshots/invalid",
+			"GET /guests/" + vm1 + "/snapshots/unsupported", "GET /guests/" + vm1 + "/snapshots/unreachable", "GET /guests/" + vm1 + "/snapshots/timeout", "GET /guests/" + vm1 + "/snapshots/fenced",
+			"GET /guests/" + vm1 + "/snapshots/too_many", "GET /guests/" + vm1 + "/snapshots/denied", "POST /guests/" + vm1 + "/snapshots/busy/rollback", "GET /jobs?limit=1",
+			"GET /guests/" + vm1 + "/snapshots/one/download", "GET /images", "GET /v1/status",
+		}},
+		{name: "full", setup: func(o *hostOptions) { o.cfg.MaxGuests = 1 }, lines: []string{made, `POST /guests {"type":"vm"}`, "GET /guests"}},
 		{name: "require-token", setup: func(o *hostOptions) { o.cfg.RequireToken = true }, lines: []string{made, "GET /guests", `POST /guests Vagoth-Token: 1.1|{"id":"` + vm1 + `"}`, "POST /guests/" + vm1 + "/start"}},
+	}
+}
+
+// badSubAgents has sub-agents that hang, are down, answer garbage, and fail in
+// every way that there is a word for.
+func badSubAgents(o *hostOptions) {
+	o.cfg.Services["hangs"] = ServiceConfig{Timeout: 50 * time.Millisecond}
+	o.cfg.Services["garbage"] = ServiceConfig{}
+	o.cfg.Services["down"] = ServiceConfig{Port: 1}
+	o.subs = map[string]http.Handler{
+		"hangs": http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body) // before that nobody notices that the other side has gone
+			<-r.Context().Done()
+		}),
+		"garbage":  http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) }),
+		"download": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no such snapshot", 404) }),
+	}
+	for action, service := range map[string]string{"cpuMetrics": "hangs", "diskMetrics": "down", "nicMetrics": "garbage", "listImages": "garbage", "status": "down"} {
+		o.cfg.Actions[action].Stages[0].Service = service
+	}
+	o.sub.snap = func(_ string, r *mistify.SnapshotRequest) (*mistify.SnapshotResponse, error) {
+		_, name, _ := strings.Cut(r.ID, "@")
+		if err := mistify.ErrorKind(name).Err(); err != nil {
+			return nil, fmt.Errorf("cannot do it: %w", err)
+		}
+		return nil, errNo
 	}
 }
 

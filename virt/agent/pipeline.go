@@ -209,7 +209,8 @@ func (o *outcome) check(at step) error {
 	g.ID, g.Type = o.in.ID, o.in.Type // whatever it says: neither changes
 	g.Carry(o.in)
 	if err := g.Validate(); err != nil {
-		return fmt.Errorf("%s of the sub-agent %s answered with a guest that is not kept: %w", at.Method, at.Service, err)
+		// It is the sub-agent's fault, and no invalid request of who queued the job.
+		return fmt.Errorf("%s of the sub-agent %s answered with a guest that is not kept: %s", at.Method, at.Service, err.Error())
 	}
 	return nil
 }

@@ -290,7 +290,7 @@ func (c *RPC) decode(method string, h http.Header, data []byte, response any) er
 	}
 	var r reply
 	if err := Decode(data, &r); err != nil {
-		return c.failed(method, false, fmt.Errorf("its answer is not JSON-RPC (%s): %w", strconv.Quote(clip(data)), err))
+		return c.nonsense(method, "its answer is not JSON-RPC ("+strconv.Quote(clip(data))+")", err)
 	}
 	if !null(r.Error) {
 		e := &RemoteError{Service: c.name, Method: method, Message: messageOf(r.Error), Status: http.StatusOK, Kind: ErrorKind(h.Get(HeaderError))}
@@ -301,7 +301,7 @@ func (c *RPC) decode(method string, h http.Header, data []byte, response any) er
 		return c.failed(method, false, fmt.Errorf("its answer has neither a result nor an error: %s", strconv.Quote(clip(data))))
 	}
 	if err := json.Unmarshal(r.Result, response); err != nil {
-		return c.failed(method, false, fmt.Errorf("its result is not what was asked for: %w", jsonError(r.Result, err)))
+		return c.nonsense(method, "its result is not what was asked for", jsonError(r.Result, err))
 	}
 	return nil
 }
@@ -351,6 +351,12 @@ func (c *RPC) refusal(method string, resp *http.Response) error {
 		e.Kind = KindNotFound // a stream has no other way to say so
 	}
 	return e
+}
+
+// nonsense is an answer that cannot be read. What is invalid in it is not so in
+// what was asked, so the error is no virt.ErrInvalid: that would be the caller's.
+func (c *RPC) nonsense(method, what string, err error) error {
+	return c.failed(method, false, errors.New(what+": "+err.Error()))
 }
 
 func (c *RPC) failed(method string, notSent bool, err error) error {

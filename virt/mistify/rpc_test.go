@@ -260,6 +260,9 @@ func TestHostilePeers(t *testing.T) {
 			if errors.As(err, &call) && call.NotSent {
 				t.Error("it was sent, and the error says it was not")
 			}
+			if kind := KindOf(err); call != nil && kind != KindUnreachable && kind != KindTimeout {
+				t.Errorf("the error is %s: it is taken for the caller's", kind)
+			}
 			if took := time.Since(begun); took > 10*time.Second {
 				t.Errorf("it took %s with a deadline of 1s", took)
 			}
