@@ -23,7 +23,12 @@ import (
 	"github.com/vagoth/vagoth/virt/mistify"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if ini := os.Getenv(childEnv); ini != "" {
+		os.Exit(child(ini))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // patience is how long anything may take on a busy machine that emulates its
 // guests. Nothing is measured with it.
@@ -45,7 +50,7 @@ type host struct {
 func newHost(t testing.TB, name string) *host {
 	t.Helper()
 	h := newBare(t, name)
-	h.run(hostagent.Source{INI: h.ini()})
+	h.run(hostagent.Source{INI: h.ini("127.0.0.1:0")})
 	return h
 }
 
@@ -58,10 +63,16 @@ func newBare(t testing.TB, name string) *host {
 	return h
 }
 
+// again starts an agent that was stopped, where it was.
+func (h *host) again() {
+	h.Helper()
+	h.run(hostagent.Source{INI: h.ini(strings.TrimPrefix(h.url, "http://"))})
+}
+
 // ini writes the agent's file: what it leaves out is as by default.
-func (h *host) ini() string {
+func (h *host) ini(listen string) string {
 	path := h.daemon.File("vagoth.ini")
-	text := fmt.Sprintf("data = data\n[agent]\nlisten = 127.0.0.1:0\n[subagent.libvirt]\nuri = %s\nemulator = qemu\n[subagent.dir]\nlibvirt = %[1]s\nfetch_private = yes\n", h.daemon.URI())
+	text := fmt.Sprintf("data = data\n[agent]\nlisten = %s\n[subagent.libvirt]\nuri = %s\nemulator = qemu\n[subagent.dir]\nlibvirt = %[2]s\nfetch_private = yes\n", listen, h.daemon.URI())
 	h.must("write the file", os.WriteFile(path, []byte(text), 0o600))
 	return path
 }
