@@ -274,11 +274,12 @@ func (r *stopping) apply(c *core) error {
 }
 
 func (r *moded) apply(c *core) error {
-	q := c.queue(c.word(r.queue))
-	q.mode, q.reason = scheduler.QueueMode(r.mode), r.reason
-	if !q.cfg.Paused && q.mode == scheduler.Open {
-		q.mode, q.reason = "", ""
+	q := c.queue(r.queue)
+	mode, reason := scheduler.QueueMode(r.mode), r.reason
+	if !q.cfg.Paused && mode == scheduler.Open {
+		mode, reason = "", ""
 	}
+	c.setMode(q, mode, reason)
 	c.touchQueue(q)
 	return nil
 }

@@ -31,6 +31,7 @@ type Broker struct {
 	mu        gosync.Mutex
 	thawed    *gosync.Cond // frozen became false
 	core      *core
+	busy      []*queue // those that are not idle
 	lanes     lanes
 	waiters   waiters
 	limits    map[string]*limit

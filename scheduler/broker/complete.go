@@ -17,7 +17,8 @@ type answer struct {
 	goErr  error  // the error itself, of a function of this process
 
 	job *job
-	err error // it is refused
+	err error   // it is refused
+	rec settled // what follows
 }
 
 // completeCmd ends attempts. Each answer stands alone.
@@ -83,8 +84,9 @@ func (b *Broker) saidBefore(a *answer) *job {
 func (b *Broker) judge(j *job, a *answer) *settled {
 	now := b.now()
 	p := j.past
-	r := &settled{
-		seq: j.seq, at: now.UnixNano(), how: howEnds, said: saidHash(a.Completion), percent: p.percent, progress: p.progress,
+	r := &a.rec
+	*r = settled{
+		seq: j.seq, at: now.UnixNano(), how: howEnds, said: j.run.said, percent: p.percent, progress: p.progress,
 		code: cut(a.Code, 200), goErr: a.goErr,
 	}
 	if a.Error == "" && !a.back {

@@ -23,10 +23,10 @@ type core struct {
 	jobs   map[string]*job
 	table  table
 	queues map[string]*queue
+	modes  map[string]*queue // those of which an operator has set a mode
 	packs  packs
 	keys   map[key]*job
-	stones stones // keys whose jobs are forgotten
-	rows   map[string]*row
+	stones stones  // keys whose jobs are forgotten
 	ended  jobList // the history, oldest end first
 	weight int64   // of it: bytes that results and logs take
 	count  [expired + 1]int
@@ -62,39 +62,28 @@ type counters struct {
 func newCore(cfg *settings, remote func(action string, q *queue) bool) *core {
 	return &core{
 		cfg: cfg, remote: remote, clean: true, block: new(int), words: map[string]string{},
-		jobs: map[string]*job{}, queues: map[string]*queue{}, keys: map[key]*job{}, rows: map[string]*row{},
+		jobs: map[string]*job{}, queues: map[string]*queue{}, modes: map[string]*queue{}, keys: map[key]*job{},
 		packs: packs{byID: map[string]*pack{}, reserved: map[string]*pack{}}, stones: stones{byKey: map[key]*stone{}},
 	}
 }
 
-// row is all jobs that are known of one queue, also those that have ended, in the
-// order submitted.
-type row struct{ oldest, newest *job }
-
-// line puts a job, which is the newest, into the row of its queue.
-func (c *core) line(j *job) {
-	r := c.rows[j.queue.name]
-	if r == nil {
-		r = &row{oldest: j}
-		c.rows[j.queue.name] = r
-	} else {
-		j.older, r.newest.newer = r.newest, j
+// line puts a job, which is the newest, into the row of its queue: all jobs that
+// are known of it, also those that have ended, in the order submitted.
+func (q *queue) line(j *job) {
+	if j.older = q.newest; j.older != nil {
+		j.older.newer = j
 	}
-	r.newest = j
+	q.newest = j
 }
 
-func (c *core) unline(j *job) {
-	r := c.rows[j.queue.name]
-	switch {
-	case j.older == nil && j.newer == nil:
-		delete(c.rows, j.queue.name)
-		return
-	case j.older == nil:
-		r.oldest, j.newer.older = j.newer, nil
-	case j.newer == nil:
-		r.newest, j.older.newer = j.older, nil
-	default:
-		j.older.newer, j.newer.older = j.newer, j.older
+func (q *queue) unline(j *job) {
+	if j.newer == nil {
+		q.newest = j.older
+	} else {
+		j.newer.older = j.older
+	}
+	if j.older != nil {
+		j.older.newer = j.newer
 	}
 	j.older, j.newer = nil, nil
 }
@@ -158,7 +147,8 @@ func (c *core) queue(name string) *queue {
 	if q := c.queues[name]; q != nil {
 		return q
 	}
-	q := &queue{name: name, cfg: c.cfg.queue(name), blockedAll: c.block, lane: -1, byHead: -1}
+	name = c.word(name)
+	q := &queue{name: name, cfg: c.cfg.queue(name), blockedAll: c.block, lane: -1, byHead: -1, busy: -1}
 	q.bucket.rate = scheduler.Rate(q.cfg.Rate)
 	c.queues[name] = q
 	return q
@@ -166,7 +156,7 @@ func (c *core) queue(name string) *queue {
 
 // tidy forgets a queue of which nothing is to be remembered.
 func (c *core) tidy(q *queue, now int64) {
-	if q.idle() && !q.dirty && q.bucket.idle(now) && c.queues[q.name] == q {
+	if q.idle() && q.newest == nil && !q.dirty && q.bucket.idle(now) && c.queues[q.name] == q {
 		delete(c.queues, q.name)
 	}
 }
@@ -175,6 +165,16 @@ func (c *core) touchQueue(q *queue) {
 	if c.live && !q.dirty {
 		q.dirty = true
 		c.dirty = append(c.dirty, q)
+	}
+}
+
+// setMode is what an operator, or a snapshot, says of a queue.
+func (c *core) setMode(q *queue, mode scheduler.QueueMode, reason string) {
+	q.mode, q.reason = mode, reason
+	if mode == "" {
+		delete(c.modes, q.name)
+	} else {
+		c.modes[q.name] = q
 	}
 }
 

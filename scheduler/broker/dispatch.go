@@ -149,6 +149,23 @@ func (b *Broker) evaluate(q *queue) {
 	wanted := q.wants
 	b.place(q)
 	b.passOn(q, wanted)
+	b.count(q)
+}
+
+// count keeps the queues that are not idle at hand: those of the history are many
+// more.
+func (b *Broker) count(q *queue) {
+	switch idle := q.idle(); {
+	case !idle && q.busy < 0:
+		q.busy = len(b.busy)
+		b.busy = append(b.busy, q)
+	case idle && q.busy >= 0:
+		n := len(b.busy) - 1
+		b.busy[q.busy] = b.busy[n]
+		b.busy[q.busy].busy = q.busy
+		b.busy[n] = nil
+		b.busy, q.busy = b.busy[:n], -1
+	}
 }
 
 // passOn gives slots that the queue was offered, and does not want, to others.
@@ -217,9 +234,8 @@ func (b *Broker) dispatch() {
 			b.runner.start(j)
 		}
 	}
-	for len(b.lanes.fresh) > 0 {
-		q := b.lanes.fresh[0]
-		b.lanes.fresh = b.lanes.fresh[1:]
+	for i := 0; i < len(b.lanes.fresh); i++ {
+		q := b.lanes.fresh[i]
 		if q.head == nil {
 			continue
 		}
@@ -228,7 +244,8 @@ func (b *Broker) dispatch() {
 			b.lanes.fresh = append(b.lanes.fresh, q) // it may still be there
 		}
 	}
-	b.lanes.fresh = nil
+	clear(b.lanes.fresh)
+	b.lanes.fresh = b.lanes.fresh[:0]
 }
 
 // handOut gives the next job of a queue in a lane to a worker. It is nil if the

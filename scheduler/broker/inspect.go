@@ -76,10 +76,8 @@ func (b *Broker) Queues(ctx context.Context) iter.Seq2[scheduler.QueueStatus, er
 			}
 		}
 		b.mu.Lock()
-		for name, q := range b.core.queues {
-			if q.first != nil || q.parked > 0 || q.modeNow() != scheduler.Open {
-				names[name] = true
-			}
+		for _, q := range b.busy {
+			names[q.name] = true
 		}
 		b.mu.Unlock()
 		for _, name := range slices.Sorted(maps.Keys(names)) {

@@ -32,6 +32,7 @@ func (b *Broker) Next(ctx context.Context, want scheduler.Want) ([]scheduler.Lea
 		b.mu.Unlock()
 		return w.leases, nil
 	}
+	w.done = make(chan struct{})
 	b.waiters.add(w)
 	for _, name := range w.queues {
 		if q := b.core.queues[name]; q != nil && q.waits != nil {
@@ -87,7 +88,7 @@ func newWaiter(want scheduler.Want) (*waiter, error) {
 	case want.Worker != "" && registry.CheckTag("worker", want.Worker) != nil:
 		return refuse("the worker's name %.64q: use a short line of text", want.Worker)
 	}
-	w := &waiter{worker: want.Worker, queues: unique(want.Queues), max: max(want.Max, 1), length: want.Lease.D(), done: make(chan struct{})}
+	w := &waiter{worker: want.Worker, queues: unique(want.Queues), max: max(want.Max, 1), length: want.Lease.D()}
 	for _, q := range want.Queues {
 		if err := checkName("queue", q); err != nil {
 			return nil, err

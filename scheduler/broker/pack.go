@@ -144,7 +144,7 @@ func (r *submitted) apply(c *core) error {
 // newJob makes a job of what its submitter wants.
 func (c *core) newJob(w *scheduler.Job, seq uint64, at int64) *job {
 	j := &job{
-		id: w.ID, queue: c.queue(c.word(w.Queue)), action: c.word(w.Action), source: c.word(w.Trail.Source), transaction: w.Trail.Transaction,
+		id: w.ID, queue: c.queue(w.Queue), action: c.word(w.Action), source: c.word(w.Trail.Source), transaction: w.Trail.Transaction,
 		seq: seq, place: int64(seq), submitted: at, pos: -1, urgent: w.Urgent, keep: w.KeepQueued, gen: c.gen,
 	}
 	if !w.Params.IsEmpty() {
@@ -173,7 +173,7 @@ func (c *core) register(j *job) error {
 	}
 	c.jobs[j.id] = j
 	c.table.put(j)
-	c.line(j)
+	j.queue.line(j)
 	c.count[j.state]++
 	if j.more != nil && j.more.key != "" {
 		k := key{j.source, j.more.key}
@@ -251,7 +251,6 @@ func (r *retried) apply(c *core) error {
 	}
 	for _, j := range set {
 		c.touch(j)
-		j.queue = c.queue(j.queue.name) // which may have been forgotten meanwhile
 		if j.state == parked {
 			j.queue.parked--
 		} else {
@@ -346,7 +345,10 @@ func (c *core) forget(j *job) {
 	c.touch(j)
 	c.unremember(j)
 	c.table.remove(j.seq)
-	c.unline(j)
+	j.queue.unline(j)
+	if j.queue.newest == nil {
+		c.touchQueue(j.queue) // there may be nothing left of it to remember
+	}
 	c.count[j.state]--
 	if c.jobs[j.id] == j {
 		delete(c.jobs, j.id)

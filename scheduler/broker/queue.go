@@ -21,6 +21,7 @@ type queue struct {
 	blocked    int  // of those
 	blockedAll *int // the sum over all queues
 	parked     int
+	newest     *job // of all that are known of it, also of those that have ended
 
 	base int64 // urgent jobs stand at base and their number
 
@@ -32,6 +33,7 @@ type queue struct {
 
 	key     int64 // the place of its next job when it came into the heaps it is in
 	dirty   bool
+	busy    int        // place among the queues that are not idle, -1 outside
 	lane    int32      // place in its lane's heap, -1 outside
 	byHead  int32      // place in the heap of its next job's action
 	head    *queueHeap // that heap, if it is in the lane of workers outside
@@ -59,7 +61,8 @@ func (q *queue) reasonNow() string {
 	return q.reason
 }
 
-// idle reports whether nothing has to be remembered of the queue.
+// idle reports whether the queue has nothing to do. It is forgotten once the last
+// job that it had is, too.
 func (q *queue) idle() bool {
 	return q.first == nil && q.holder == nil && q.parked == 0 && q.mode == ""
 }

@@ -42,7 +42,9 @@ func (b *Broker) Reload(_ context.Context, cfg Config) error {
 		if rate := scheduler.Rate(q.cfg.Rate); rate != q.bucket.rate {
 			q.bucket = bucket{rate: rate}
 		}
-		b.core.touchQueue(q)
+		if q.busy >= 0 {
+			b.core.touchQueue(q)
+		}
 	}
 	for name, l := range maps.Clone(b.limits) {
 		l.cfg, _ = b.cfg.limit(name)

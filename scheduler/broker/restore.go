@@ -33,8 +33,7 @@ func (r *restorer) one(b []byte) error {
 	case snapMode:
 		m := &moded{}
 		if m.get(d); d.err == nil {
-			q := c.queue(c.word(m.queue))
-			q.mode, q.reason = scheduler.QueueMode(m.mode), m.reason
+			c.setMode(c.queue(m.queue), scheduler.QueueMode(m.mode), m.reason)
 		}
 	case snapPack:
 		m := &built{}

@@ -82,7 +82,7 @@ func (r *runner) stop() <-chan struct{} {
 // refresh looks at every queue again, since who can have its next job has
 // changed.
 func (r *runner) refresh() {
-	for _, q := range r.b.core.queues {
+	for _, q := range r.b.busy {
 		r.b.core.touchQueue(q)
 	}
 	r.b.settle()

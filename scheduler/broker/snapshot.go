@@ -138,14 +138,12 @@ func (c *core) frame() [][]byte {
 	head.u(c.order)
 	head.bool(c.clean)
 	list := [][]byte{head.b}
-	for _, name := range slices.Sorted(maps.Keys(c.queues)) {
-		if q := c.queues[name]; q.mode != "" {
-			e := &enc{}
-			e.byte(format)
-			e.byte(snapMode)
-			(&moded{q.name, string(q.mode), q.reason}).put(e)
-			list = append(list, e.b)
-		}
+	for _, name := range slices.Sorted(maps.Keys(c.modes)) {
+		q, e := c.modes[name], &enc{}
+		e.byte(format)
+		e.byte(snapMode)
+		(&moded{q.name, string(q.mode), q.reason}).put(e)
+		list = append(list, e.b)
 	}
 	for p := c.packs.first; p != nil; p = p.next {
 		if p.build != nil {

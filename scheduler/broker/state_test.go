@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -58,11 +57,14 @@ func dump(c *core) []string {
 		}
 		list = append(list, line)
 	}
-	for _, name := range slices.Sorted(maps.Keys(c.rows)) {
+	for _, name := range sortedQueues(c) {
+		if c.queues[name].newest == nil {
+			continue
+		}
 		line, newer := "row "+name, (*job)(nil)
-		for j := c.rows[name].newest; j != nil; newer, j = j, j.older {
+		for j := c.queues[name].newest; j != nil; newer, j = j, j.older {
 			line += " " + j.id
-			if j.newer != newer || j.older == nil && c.rows[name].oldest != j {
+			if j.newer != newer || j.queue != c.queues[name] {
 				panic("torn: " + line)
 			}
 		}

@@ -192,11 +192,11 @@ func (c *core) older(f scheduler.Filter, seq uint64) *job {
 		if at != nil && at.queue.name == f.Queue {
 			return at.older
 		}
-		r := c.rows[f.Queue]
-		if r == nil {
+		q := c.queues[f.Queue]
+		if q == nil {
 			return nil
 		}
-		j := r.newest // what was found before is forgotten
+		j := q.newest // what was found before is forgotten
 		for j != nil && j.seq >= seq {
 			j = j.older
 		}
