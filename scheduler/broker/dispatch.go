@@ -15,14 +15,15 @@ type run struct {
 	worker   string
 	remote   bool
 	length   time.Duration
-	until    int64  // when a remote lease ends, by the monotonic clock
-	wall     int64  // the same by the wall clock, for people
-	deadline int64  // of a remote attempt, by the monotonic clock; 0 is none
-	overdue  bool   // past it
-	said     uint64 // the answer that is being written
-	note     string // why its end is not taken yet
-	waits    string // the limit that its function waits for
-	task     *task  // of a worker of this process
+	until    int64    // when a remote lease ends, by the monotonic clock
+	wall     int64    // the same by the wall clock, for people
+	deadline int64    // of a remote attempt, by the monotonic clock; 0 is none
+	overdue  bool     // past it
+	said     uint64   // the answer that is being written
+	note     string   // why its end is not taken yet
+	waits    string   // the limit that its function waits for, in words
+	taking   []string // the limits that its function waits for
+	task     *task    // of a worker of this process
 	held     []*limit
 	told     int64 // when its progress was last told to those who watch
 }

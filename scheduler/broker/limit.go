@@ -22,10 +22,14 @@ type limit struct {
 	n       int                   // of them
 }
 
-// local is the group of queues whose next job is for a worker of this process.
-// The others are in groups by action, but for those whose name a waiting worker
-// has named.
-const local = ""
+// The groups of queues that wait for a limit. Those whose next job is for a worker
+// of this process are one; those that a waiting worker has named, and whose next job it
+// can do, are another: each of them can be served. The rest are in groups by
+// action, which begin with a word.
+const (
+	local   = ""
+	awaited = "awaited"
+)
 
 // bucket counts hand-outs in the time before now.
 type bucket struct {
@@ -126,8 +130,8 @@ func (b *Broker) awaitLimit(q *queue, l *limit) {
 	group := local
 	switch {
 	case !q.ready[0].remote:
-	case len(b.waiters.byQueue[q.name]) > 0:
-		group = "queue " + q.name // somebody waits for this one and no other
+	case b.waiters.named(q):
+		group = awaited
 	default:
 		group = "action " + q.ready[0].action
 	}

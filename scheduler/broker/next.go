@@ -34,11 +34,7 @@ func (b *Broker) Next(ctx context.Context, want scheduler.Want) ([]scheduler.Lea
 	}
 	w.done = make(chan struct{})
 	b.waiters.add(w)
-	for _, name := range w.queues {
-		if q := b.core.queues[name]; q != nil && q.waits != nil {
-			b.core.touchQueue(q) // among those that somebody waits for
-		}
-	}
+	b.regroup(w)
 	b.settle()
 	b.mu.Unlock()
 
@@ -67,6 +63,8 @@ func (b *Broker) leave(w *waiter) bool {
 		return false
 	default:
 		b.waiters.remove(w)
+		b.regroup(w)
+		b.settle()
 		return true
 	}
 }

@@ -225,6 +225,10 @@ func (b *Broker) Wait(ctx context.Context, id string) (scheduler.Status, error) 
 			return scheduler.Status{}, fmt.Errorf("%w: job %s would wait for itself: %s waits for %s: let another job do it, after this one",
 				scheduler.ErrConflict, self.id, self.id, chain)
 		}
+		if why := b.deadlock(self, j, nil); why != "" {
+			return scheduler.Status{}, fmt.Errorf("%w: job %s would wait for itself: %s waits for %s, which %s: let another job do it, after this one",
+				scheduler.ErrConflict, self.id, self.id, j.id, why)
+		}
 		defer b.awaiting(self, j)()
 	}
 	for !j.state.ended() {

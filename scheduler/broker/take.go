@@ -21,6 +21,9 @@ func (t *task) TakeLimits(ctx context.Context, names ...string) error {
 	if t.over || t.run.holds(names) {
 		return ctx.Err()
 	}
+	if why := b.deadlock(t.j, nil, names); why != "" {
+		return fmt.Errorf("%w: job %s would wait for itself: it %s: let another job do it, after this one", scheduler.ErrConflict, t.j.id, why)
+	}
 	b.releaseLimits(t.j, t.run)
 	on := b.blocking(names)
 	if on == nil {
@@ -32,7 +35,7 @@ func (t *task) TakeLimits(ctx context.Context, names ...string) error {
 	on.tasks = append(on.tasks, w)
 	b.rateTimer(on)
 	t.stopClock()
-	t.run.waits = "waiting for " + on.name
+	t.run.waits, t.run.taking = "waiting for "+on.name, names
 	b.runner.used--
 	b.events.add(t.j)
 	b.dispatch()
@@ -46,7 +49,7 @@ func (t *task) TakeLimits(ctx context.Context, names ...string) error {
 	}
 	b.mu.Lock()
 	b.runner.used++
-	t.run.waits = ""
+	t.run.waits, t.run.taking = "", nil
 	b.events.add(t.j)
 	if err != nil && !w.gone(b) {
 		err = nil // it has got them at the same moment

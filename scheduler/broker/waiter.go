@@ -99,12 +99,33 @@ func (l *waiters) find(q *queue) *waiter {
 	return best
 }
 
+// named reports whether one waits who has named q and can have its next job.
+func (l *waiters) named(q *queue) bool {
+	for _, w := range l.byQueue[q.name] {
+		if w.can(q.ready[0].action) {
+			return true
+		}
+	}
+	return false
+}
+
 // serve gives a waiting worker all that it can have now.
 func (b *Broker) serve(w *waiter) {
 	b.fill(w)
 	if len(w.leases) > 0 {
 		b.waiters.remove(w)
+		b.regroup(w)
 		close(w.done)
+	}
+}
+
+// regroup is called when a worker begins to wait, or ends: the queues that it has
+// named wait for their limits among others then.
+func (b *Broker) regroup(w *waiter) {
+	for _, name := range w.queues {
+		if q := b.core.queues[name]; q != nil && q.waits != nil {
+			b.core.touchQueue(q)
+		}
 	}
 }
 

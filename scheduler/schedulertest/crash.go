@@ -371,45 +371,73 @@ const patience = 30 * time.Second
 // group is how many rounds one store goes through before all must have ended.
 const group = 25
 
-// rounds crashes crews over and over.
-func rounds(t *testing.T, open Opener, total int, store func(group int) string, crash func(g *ledger, dir string, rnd *rand.Rand)) {
+// rounds crashes crews over and over, of so many stores at a time.
+func rounds(t *testing.T, open Opener, total, atOnce int, store func(group int) string, crash func(g *ledger, dir string, rnd *rand.Rand)) {
 	t.Helper()
-	rnd := rand.New(rand.NewSource(testlong.Seed(t))) //nolint:gosec // a test's choices
+	seed := testlong.Seed(t)
+	var mu sync.Mutex
 	var begun, again, packages int
-	for from := 0; from < total; from += group {
-		dir := store(from / group)
-		g := newLedger(t)
-		for range min(group, total-from) {
-			crash(g, dir, rnd)
-			v := mustOpen(t, open, dir, crewSettings())
-			g.check(v, false)
-			g.settle(v)
-			closeOf(t, v)
-			if t.Failed() {
-				t.Fatalf("in round %d", from+g.count.rounds)
-			}
+	slots := make(chan struct{}, atOnce)
+	t.Run("stores", func(t *testing.T) {
+		for from := 0; from < total; from += group {
+			t.Run(fmt.Sprint(from), func(t *testing.T) {
+				t.Parallel()
+				slots <- struct{}{}
+				defer func() { <-slots }()
+				rnd := rand.New(rand.NewSource(seed + int64(from))) //nolint:gosec // a test's choices
+				dir := store(from / group)
+				g := newLedger(t)
+				for range min(group, total-from) {
+					crash(g, dir, rnd)
+					v := mustOpen(t, open, dir, crewSettings())
+					g.check(v, false)
+					g.settle(v)
+					closeOf(t, v)
+					if t.Failed() {
+						t.Fatalf("in round %d", from+g.count.rounds)
+					}
+				}
+				g.drain(open, dir)
+				mu.Lock()
+				defer mu.Unlock()
+				begun, again = begun+g.count.begun, again+g.count.again
+				for _, n := range g.submitted {
+					packages += n
+				}
+			})
 		}
-		g.drain(open, dir)
-		begun, again = begun+g.count.begun, again+g.count.again
-		for _, n := range g.submitted {
-			packages += n
-		}
-	}
+	})
 	t.Logf("%d packages, %d attempts, %d of them not the first", packages, begun, again)
 	if packages == 0 || again == 0 {
 		t.Error("nothing was interrupted")
 	}
 }
 
+// inMemory is a folder of the test's that needs no disk, where the machine has one:
+// a killed process leaves the same there, and hundreds of rounds wait for no sync.
+func inMemory(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "schedulertest")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
 func kills(t *testing.T, open Opener) {
-	base := t.TempDir()
-	store := func(n int) string { return filepath.Join(base, fmt.Sprint("store", n)) }
-	rounds(t, open, testlong.Count(t, 500), store, func(g *ledger, dir string, rnd *rand.Rand) {
+	bases := []string{t.TempDir(), inMemory(t), inMemory(t), inMemory(t)} // a quarter on the disk
+	store := func(n int) string { return filepath.Join(bases[n%len(bases)], fmt.Sprint("store", n)) }
+	rounds(t, open, testlong.Count(t, 500), 4, store, func(g *ledger, dir string, rnd *rand.Rand) {
 		delay := time.Duration(rnd.Int63n(int64(120 * time.Millisecond)))
 		g.crash(dir, rnd.Intn(5) > 0, func(cmd *exec.Cmd) {
 			time.Sleep(delay) // the random moment itself, nothing is waited for
 			if err := cmd.Process.Kill(); err != nil {
-				t.Error(err)
+				g.t.Error(err)
 			}
 		})
 	})
@@ -418,7 +446,7 @@ func kills(t *testing.T, open Opener) {
 func powerCuts(t *testing.T, open Opener) {
 	disk := powercut.New(t, 256)
 	store := func(n int) string { return filepath.Join(disk.Dir(), fmt.Sprint("store", n)) }
-	rounds(t, open, testlong.Count(t, 50), store, func(g *ledger, dir string, rnd *rand.Rand) {
+	rounds(t, open, testlong.Count(t, 50), 1, store, func(g *ledger, dir string, rnd *rand.Rand) {
 		delay := time.Duration(rnd.Int63n(int64(150 * time.Millisecond)))
 		g.crash(dir, true, func(cmd *exec.Cmd) {
 			time.Sleep(delay) // the random moment itself, nothing is waited for

@@ -187,7 +187,7 @@ func many(t *testing.T, open Opener) {
 // damage flips bits and cuts files off: what is opened then is either refused or
 // as it was.
 func damage(t *testing.T, open Opener) {
-	dir := t.TempDir()
+	dir, copies := inMemory(t), inMemory(t)
 	v := mustOpen(t, open, dir, standard())
 	furnish(t, v, 0, 150)
 	closeOf(t, v)
@@ -216,7 +216,7 @@ func damage(t *testing.T, open Opener) {
 	refused, harmless := 0, 0
 	for range testlong.Count(t, 500) {
 		i := rnd.Intn(len(files))
-		copied := filepath.Join(t.TempDir(), "data")
+		copied := filepath.Join(copies, "data")
 		if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
 			t.Fatal(err)
 		}

@@ -20,7 +20,7 @@ import (
 // moment between, and hold then what it held.
 func storm(t *testing.T, open Opener) {
 	rnd := rand.New(rand.NewSource(testlong.Seed(t))) //nolint:gosec // a test's choices
-	dir := t.TempDir()
+	dir, copies := inMemory(t), inMemory(t)
 	for round := range testlong.Count(t, 100) {
 		v := mustOpen(t, open, dir, standard())
 		ctx, cancel := context.WithCancel(t.Context())
@@ -37,7 +37,7 @@ func storm(t *testing.T, open Opener) {
 			seed := rnd.Int63()
 			deeds.Go(func() { stormy(t, v, rand.New(rand.NewSource(seed)), round, w) }) //nolint:gosec // a test's choices
 		}
-		copied := filepath.Join(t.TempDir(), "copy")
+		copied := filepath.Join(copies, "copy")
 		killed := copyStore(dir, copied)
 		deeds.Wait()
 		cancel()
