@@ -24,8 +24,8 @@ func (b *Broker) deadlock(start, on *job, limits []string) string {
 	if len(d.list) >= maxWalk || !d.limited {
 		return ""
 	}
-	for pass, again := 0, true; again; pass++ {
-		if pass == maxPasses {
+	for looks, again := 0, true; again; looks += len(d.list) {
+		if looks > maxLooks {
 			return ""
 		}
 		again = false
@@ -44,8 +44,8 @@ func (b *Broker) deadlock(start, on *job, limits []string) string {
 	return ""
 }
 
-// maxPasses bounds the work on long chains; what takes more is not seen.
-const maxPasses = 100
+// maxLooks bounds the work on long chains; what takes more is not seen.
+const maxLooks = 10 * maxWalk
 
 type dead struct {
 	b       *Broker
@@ -95,7 +95,7 @@ func before(j *job) []*job {
 	if h := j.queue.holder; h != nil {
 		list = append(list, h)
 	}
-	if r := j.queue.ready; len(r) > 0 && r[0] != j {
+	if r := j.queue.ready; len(r) > 0 && r[0].place < j.place {
 		list = append(list, r[0])
 	}
 	return list

@@ -147,6 +147,22 @@ func TestTakeSlotOfWhoWaits(t *testing.T) {
 	})
 }
 
+// lookers is how many queues look for a slot of a limit that is full, and how many
+// would if it had one more.
+func lookers(b *Broker, limit string) (none, one int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.limits[limit]
+	b.wakeLimit(l)
+	none = len(b.core.dirty)
+	l.cfg.Slots++
+	b.wakeLimit(l)
+	one = len(b.core.dirty)
+	l.cfg.Slots--
+	b.settle()
+	return none, one
+}
+
 // A slot that becomes free wakes one of those who wait for it, however many workers
 // have named queues of their own, and those come in order of their jobs.
 func TestFreedSlotWakesOne(t *testing.T) {
@@ -176,19 +192,10 @@ func TestFreedSlotWakesOne(t *testing.T) {
 		for range n {
 			l := <-got
 			order = append(order, l.Job)
-			b.mu.Lock()
-			b.wakeLimit(b.limits["one"])
-			if woken := len(b.core.dirty); woken != 0 {
-				t.Fatalf("%d queues look for a slot, and there is none", woken)
+			none, one := lookers(b, "one")
+			if none != 0 || one > 1 {
+				t.Fatalf("%d queues look for a slot when there is none, %d when there is one", none, one)
 			}
-			b.limits["one"].cfg.Slots++
-			b.wakeLimit(b.limits["one"])
-			if woken := len(b.core.dirty); woken > 1 {
-				t.Fatalf("%d queues look for one slot", woken)
-			}
-			b.limits["one"].cfg.Slots--
-			b.settle()
-			b.mu.Unlock()
 			if _, errs := b.Complete(ctx, scheduler.Completion{Hold: l.Hold}); errs[0] != nil {
 				t.Fatal(errs[0])
 			}
@@ -196,6 +203,65 @@ func TestFreedSlotWakesOne(t *testing.T) {
 		}
 		if !slices.IsSorted(order[1:]) { // the first one went to whoever asked first
 			t.Errorf("they were handed out in the order %v", order)
+		}
+	})
+}
+
+// What stands behind a job in its queue, and could begin before it, is not waited
+// for: the job comes first as soon as what it waits for itself has ended.
+func TestWaitForJobBeforeWhoWantsSlot(t *testing.T) {
+	waitsBench(t, map[string]int{"one": 1, "far": 1}, func(b *Broker, _ chan struct{}) {
+		behind := doing("behind", `{}`, "one")
+		behind.Queue = "q-first"
+		first := doing("first", `{}`)
+		first.After = []scheduler.Dependency{{ID: "open"}}
+		submitAll(t, b, doing("a", `{"wait":"first"}`, "one"), doing("open", `{"take":"far"}`), first, behind)
+	}, func(b *Broker, answers map[string]error) {
+		if err := answers["a"]; err != nil {
+			t.Errorf("the wait was answered %v", err)
+		}
+		mustEnd(t, b, map[string]scheduler.State{"a": scheduler.Succeeded, "first": scheduler.Succeeded, "behind": scheduler.Succeeded})
+	})
+}
+
+// A queue that was offered a slot because a worker had named it passes the slot on
+// when that worker has got another job.
+func TestSlotOfWhoTookAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testConfig()
+		cfg.Queues = map[string]QueueConfig{"own-*": {Remote: true}}
+		cfg.Limits = map[string]LimitConfig{"one": {Slots: 1}, "two": {Slots: 1}}
+		b := Memory(cfg, scheduler.Deps{})
+		defer b.Close()
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		submitAll(t, b, scheduler.Job{ID: "both", Queue: "own-0", Action: "far", Limits: []string{"one", "two"}})
+		both, err := b.Next(ctx, scheduler.Want{})
+		if err != nil || len(both) != 1 {
+			t.Fatal(both, err)
+		}
+		for i, limit := range []string{"one", "two", "two"} {
+			submitAll(t, b, scheduler.Job{ID: fmt.Sprint("j", i+1), Queue: fmt.Sprint("own-", i+1), Action: "far", Limits: []string{limit}})
+		}
+		got := make(chan string, 3)
+		for _, queues := range [][]string{{"own-1", "own-2"}, {"own-3"}} {
+			go func() {
+				list, _ := b.Next(ctx, scheduler.Want{Queues: queues, Wait: scheduler.Span(scheduler.MaxWait)})
+				for _, l := range list {
+					got <- l.Job
+				}
+			}()
+		}
+		synctest.Wait()
+		if _, errs := b.Complete(ctx, scheduler.Completion{Hold: both[0].Hold}); errs[0] != nil {
+			t.Fatal(errs[0])
+		}
+		synctest.Wait()
+		if len(got) != 2 {
+			t.Fatalf("%d of two workers have got a job: a slot of limit two is free, and its queue waits", len(got))
+		}
+		if a, b := <-got, <-got; min(a, b) != "j1" || max(a, b) != "j3" {
+			t.Errorf("they got %s and %s", a, b)
 		}
 	})
 }

@@ -119,12 +119,21 @@ func (b *Broker) serve(w *waiter) {
 	}
 }
 
-// regroup is called when a worker begins to wait, or ends: the queues that it has
-// named wait for their limits among others then.
+// regroup is called when a worker begins to wait, or ends. The queues that it has
+// named wait for their limits among others then; and those of them that were
+// offered a slot, and that nobody else has asked for, are not to keep it from the
+// queues behind.
 func (b *Broker) regroup(w *waiter) {
 	for _, name := range w.queues {
-		if q := b.core.queues[name]; q != nil && q.waits != nil {
+		q := b.core.queues[name]
+		switch {
+		case q == nil:
+		case q.waits != nil:
 			b.core.touchQueue(q)
+		case q.head != nil:
+			for _, name := range q.wants {
+				b.wakeLimit(b.limit(name))
+			}
 		}
 	}
 }

@@ -40,6 +40,7 @@ const (
 func crewSettings() Settings {
 	s := standard()
 	s.Lease, s.HistoryCount, s.MaxQueued = 10*time.Second, 1_000_000, 1_000_000
+	s.MaxLost = 2 * group // a job may be the one that each kill meets
 	return s
 }
 
