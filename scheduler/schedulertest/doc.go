@@ -65,6 +65,7 @@
 //	it fails in the end                                             park/for
 //	or is retried at the head, skipped, or done by hand             park/retry, park/skip, park/done, park/refused
 //	a retry brings back what ended for it, and nothing else         retry/with-dependents
+//	into the queue where others stand by now                        retry/same-queue
 //	a paused queue hands out nothing and counts toward no timeout   queue/pause, queue/configured, queue/paused-time
 //	one that is drained takes nothing                               queue/drain
 //	a queue's rate is kept                                          queue/rate

@@ -19,6 +19,7 @@ func operated() []hand {
 		{"park/done", parkDone},
 		{"park/refused", parkRefused},
 		{"retry/with-dependents", retryDependents},
+		{"retry/same-queue", retrySameQueue},
 		{"queue/pause", queuePause},
 		{"queue/drain", queueDrain},
 		{"queue/configured", queueConfigured},
@@ -195,6 +196,32 @@ func (h *hands) mode(name string, m scheduler.QueueMode) scheduler.QueueStatus {
 		h.t.Fatalf("%s %s: %+v, %v", m, name, st, err)
 	}
 	return st
+}
+
+// retrySameQueue brings back a job whose queue had nothing left to do: it stands
+// in the same queue as what came meanwhile.
+func retrySameQueue(h *hands) {
+	h.submit(job("a", "r-q", "far"))
+	h.breaks("a")
+	h.pass(time.Hour)
+	h.submit(job("b", "r-q", "far"))
+	b := h.get("b")
+	if _, err := h.op.Retry(ctx(), "a", scheduler.RetryOptions{}); err != nil {
+		h.t.Fatal(err)
+	}
+	h.none("b has their queue")
+	var list []string
+	for st, err := range h.s.List(ctx(), scheduler.Filter{Queue: "r-q"}) {
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		list = append(list, st.ID)
+	}
+	if !slices.Equal(list, []string{"b", "a"}) {
+		h.t.Errorf("the queue lists %v, want b and a", list)
+	}
+	h.finish(b, "")
+	h.finish(h.get("a"), "")
 }
 
 func queuePause(h *hands) {
