@@ -103,7 +103,7 @@ func (c *Client) over(ctx context.Context, k *conn, r Request, out []byte) (resp
 	if r.Stall > 0 {
 		_ = k.SetDeadline(time.Now().Add(r.Stall)) // a connection without deadlines ends with ctx
 	}
-	acked, known := k.acked()
+	before := k.wrote
 	n, err := k.Write(out)
 	if err != nil && n == 0 {
 		return nil, false, err
@@ -117,8 +117,7 @@ func (c *Client) over(ctx context.Context, k *conn, r Request, out []byte) (resp
 	default:
 		// A server that went just now may have closed the connection without our
 		// knowing yet. If its side took not a byte of the request, nobody read it.
-		after, still := k.acked()
-		refused := known && still && after == acked && errors.Is(errRead, syscall.ECONNRESET)
+		refused := errors.Is(errRead, syscall.ECONNRESET) && !k.took(before)
 		return nil, !refused, errRead
 	}
 	err = nil

@@ -19,6 +19,10 @@ type conn struct {
 	r     *bufio.Reader
 	left  int64 // bytes that may still be read; bounds headers
 	since time.Time
+
+	base  uint64 // what the other side's kernel had taken when the connection was new
+	known bool   // it is
+	wrote uint64 // since then
 }
 
 const readAhead = 16 << 10
@@ -30,6 +34,7 @@ func newConn(c net.Conn) *conn {
 			k.raw = raw
 		}
 	}
+	k.base, k.known = k.acked()
 	k.r = bufio.NewReaderSize(k, readAhead)
 	return k
 }
@@ -67,6 +72,20 @@ func (c *conn) usable() bool {
 		usable = errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR)
 	})
 	return usable && err == nil
+}
+
+// Write is that of the connection, counted.
+func (c *conn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.wrote += uint64(max(n, 0))
+	return n, err
+}
+
+// took reports whether the other side's kernel has taken any of what was written
+// after the first `before` bytes. Where that cannot be told it may have.
+func (c *conn) took(before uint64) bool {
+	acked, known := c.acked()
+	return !known || !c.known || acked-c.base > before
 }
 
 // acked is how many bytes the other side's kernel has taken since the connection

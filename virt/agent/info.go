@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,9 +21,7 @@ import (
 // deadline in which it also has to get its place. There are no more than
 // max_info of them at once for one guest, or for the host.
 func (a *Agent) ask(ctx context.Context, who string, p *pipeline, call func(ctx context.Context, at step) error) error {
-	wait, cancel := context.WithTimeout(ctx, a.cfg.InfoTimeout)
-	defer cancel()
-	leave, err := a.info.enter(wait, who)
+	leave, err := a.info.enterSoon(ctx, who, a.cfg.InfoTimeout)
 	if err != nil {
 		return a.late(ctx, err, "%d questions about %s are being answered already", a.cfg.MaxInfo, who)
 	}
@@ -73,6 +72,19 @@ type (
 		CPU  []mistify.CPUMetrics           `json:"cpu"`
 	}
 )
+
+// Pick names the members that are read: the guest, most of the answer, is not.
+func (m *measured) Pick(name string) any {
+	switch strings.ToLower(name) {
+	case "disk":
+		return &m.Disk
+	case "nic":
+		return &m.NIC
+	case "cpu":
+		return &m.CPU
+	}
+	return nil
+}
 
 // metrics answers with one kind of a guest's metrics.
 func (s *server) metrics(kind string) gin.HandlerFunc {
@@ -133,9 +145,7 @@ func (s *server) status(c *gin.Context) {
 
 // look asks all sub-agents for what they see, side by side.
 func (a *Agent) look(ctx context.Context, p *pipeline, req mistify.StatusRequest) (mistify.Status, error) {
-	wait, cancel := context.WithTimeout(ctx, a.cfg.InfoTimeout)
-	defer cancel()
-	leave, err := a.info.enter(wait, hostQueue)
+	leave, err := a.info.enterSoon(ctx, hostQueue, a.cfg.InfoTimeout)
 	if err != nil {
 		return mistify.Status{}, a.late(ctx, err, "%d questions about the host are being answered already", a.cfg.MaxInfo)
 	}

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -207,6 +206,28 @@ func TestRetry(t *testing.T) {
 	}
 }
 
+// What a sub-agent asks to be left alone for is waited for, up to max_retry_wait;
+// an agent that is being stopped does not wait for it.
+func TestRetryWaits(t *testing.T) {
+	now := time.Date(2024, 2, 29, 12, 0, 0, 0, time.UTC)
+	for asked, want := range map[int]time.Duration{7: 7 * time.Second, 3600: 5 * time.Minute} {
+		h := newHost(t, hostOptions{deps: Deps{Now: func() time.Time { return now }}})
+		h.create(vm1)
+		h.sub.onGuest(func(_ context.Context, _ string, r *mistify.GuestRequest) (*mistify.GuestResponse, error) {
+			return &mistify.GuestResponse{Guest: r.Guest, Retry: asked, Message: "not yet"}, nil
+		})
+		id := h.want(202, "POST", "/guests/"+vm1+"/restart", "").job()
+		h.until("it waits", func() bool { return h.agent.store.job(id).Attempt == 2 })
+		if st := h.agent.store.job(id); st.Status != mistify.JobQueued || st.RetryAt != now.Add(want).UnixMilli() {
+			t.Errorf("asked for %d s: %+v", asked, st)
+		}
+		h.stop()
+		if n := strings.Count(strings.Join(h.sub.seen(), " "), "Restart"); n != 1 {
+			t.Errorf("asked for %d s, and asked again %d times at once", asked, n-1)
+		}
+	}
+}
+
 // max_pending bounds the calls to a service.
 func TestMaxPending(t *testing.T) {
 	cfg := testConfig()
@@ -301,177 +322,4 @@ func TestKeepJobs(t *testing.T) {
 	h.stop()
 	h = newHost(t, hostOptions{cfg: &cfg, data: data})
 	look(h)
-}
-
-// recovered puts a job into a store as a killed agent leaves it, and opens it.
-func recoveredJob(t *testing.T, cfg Config, st *state) *Agent {
-	t.Helper()
-	data := t.TempDir()
-	a, err := Open(t.Context(), cfg, Deps{Data: data})
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := newGuest(&mistify.Guest{ID: vm1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := a.store.do(t.Context(), &change{put: g, jobs: []*state{st}}); err != nil {
-		t.Fatal(err)
-	}
-	if err := a.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if a, err = Open(t.Context(), cfg, Deps{Data: data}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = a.Close() })
-	return a
-}
-
-// What a killed agent leaves is settled when it is opened again.
-func TestRecover(t *testing.T) {
-	cfg := testConfig()
-	s := cfg.Services["test"]
-	s.Port = 1
-	cfg.Services["test"], cfg.Services["download"] = s, s
-	cfg.MaxRetries = 5
-	cfg.Actions["restart"] = ActionConfig{Stages: []Stage{{Service: "test", Method: "Test.A", Idempotent: true}, {Service: "test", Method: "Test.B"}}}
-	job := func(status mistify.JobStatus, index, attempt int, stage string) *state {
-		return &state{Job: mistify.Job{ID: newID(), GuestID: vm1, Action: "restart", Status: status, Attempt: attempt, Stage: stage}, Index: index}
-	}
-	for _, c := range []struct {
-		name    string
-		left    *state
-		status  mistify.JobStatus
-		attempt int
-		message string
-	}{
-		{"queued", job(mistify.JobQueued, 1, 1, "2/2 Test.B of test"), mistify.JobQueued, 1, ""},
-		{"idempotent", job(mistify.JobRunning, 0, 1, "1/2 Test.A of test"), mistify.JobQueued, 2, "1/2 Test.A of test"},
-		{"not idempotent", job(mistify.JobRunning, 1, 1, "2/2 Test.B of test"), mistify.JobError, 1, "2/2 Test.B of test"},
-		{"too often", job(mistify.JobRunning, 0, 6, "1/2 Test.A of test"), mistify.JobError, 6, "1/2 Test.A of test"},
-		{"changed config", job(mistify.JobRunning, 0, 1, "1/3 Test.Z of test"), mistify.JobError, 1, "1/3 Test.Z of test"},
-		{"ended", job(mistify.JobComplete, 1, 1, ""), mistify.JobComplete, 1, ""},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			a := recoveredJob(t, cfg, c.left)
-			st := a.store.job(c.left.ID)
-			if st.Status != c.status || st.Attempt != c.attempt || !strings.Contains(st.Message, c.message) {
-				t.Errorf("%+v", st)
-			}
-		})
-	}
-	// A job that waits for a stage which the config no longer has is not run as another one.
-	a := recoveredJob(t, cfg, job(mistify.JobQueued, 0, 1, "1/2 Test.Old of test"))
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- a.Run(ctx) }()
-	until(t, "it has ended", func() bool { _, n := a.store.lengths(""); return n == 0 })
-	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-	if j := a.store.latest("", 1)[0]; j.Status != mistify.JobError || !strings.Contains(j.Message, "changed in the config") {
-		t.Errorf("%+v", j)
-	}
-}
-
-// An agent that is stopped leaves no job that shows as running.
-func TestStop(t *testing.T) {
-	for _, idempotent := range []bool{false, true} {
-		cfg := testConfig()
-		cfg.StopGrace = 50 * time.Millisecond
-		cfg.Actions["reboot"].Stages[0].Idempotent = idempotent
-		data := t.TempDir()
-		h := newHost(t, hostOptions{cfg: &cfg, data: data})
-		h.create(vm1)
-		begun := make(chan struct{}, 1)
-		h.sub.onGuest(func(ctx context.Context, _ string, r *mistify.GuestRequest) (*mistify.GuestResponse, error) {
-			begun <- struct{}{}
-			<-ctx.Done()
-			return answerSame(r)
-		})
-		id := h.want(202, "POST", "/guests/"+vm1+"/reboot", "").job()
-		<-begun
-		h.stop()
-		st := h.agent.store.job(id)
-		want, attempt := mistify.JobError, 1
-		if idempotent {
-			want, attempt = mistify.JobQueued, 2
-		}
-		if st.Status != want || st.Attempt != attempt {
-			t.Errorf("idempotent %v: %+v", idempotent, st)
-		}
-	}
-}
-
-// A job that is queued when the agent does not run, or is being stopped, waits.
-func TestQueuedWhileStopped(t *testing.T) {
-	h := newHost(t, hostOptions{idle: true})
-	id := h.want(202, "POST", "/guests", `{"id":"`+vm1+`"}`).job()
-	if st := h.agent.store.job(id); st.Status != mistify.JobQueued {
-		t.Errorf("%+v", st)
-	}
-	if len(h.sub.seen()) != 0 {
-		t.Error("it ran")
-	}
-}
-
-// Questions about one guest wait for each other past max_info, and are refused
-// when that takes too long.
-func TestThrottle(t *testing.T) {
-	cfg := testConfig()
-	cfg.MaxInfo, cfg.InfoTimeout = 2, 400*time.Millisecond
-	h := newHost(t, hostOptions{cfg: &cfg})
-	h.create(vm1)
-	h.create(ct1)
-	h.sub.set(func(s *sub) {
-		s.snap = func(string, *mistify.SnapshotRequest) (*mistify.SnapshotResponse, error) {
-			return &mistify.SnapshotResponse{}, nil
-		}
-	})
-	for range 2 { // two places are taken
-		leave, err := h.agent.info.enter(t.Context(), vm1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(leave)
-	}
-	a := h.want(429, "GET", "/guests/"+vm1+"/snapshots", "")
-	if !strings.Contains(a.body, "2 questions") {
-		t.Errorf("%s", a.body)
-	}
-	h.want(200, "GET", "/guests/"+ct1+"/snapshots", "")
-}
-
-// A listing says whether it is complete, and who is in doubt.
-func TestStatusIncomplete(t *testing.T) {
-	cfg := testConfig()
-	cfg.InfoTimeout = 300 * time.Millisecond
-	other := newSub()
-	cfg.Services["other"] = ServiceConfig{}
-	cfg.Actions["status"] = ActionConfig{Stages: []Stage{{Service: "test", Method: "Test.Status"}, {Service: "other", Method: "Test.Status"}}}
-	h := newHost(t, hostOptions{cfg: &cfg, subs: map[string]http.Handler{"other": other}})
-	h.create(vm1)
-	answer := func(complete bool, guests ...mistify.Seen) func(*mistify.StatusRequest) (*mistify.StatusResponse, error) {
-		return func(*mistify.StatusRequest) (*mistify.StatusResponse, error) {
-			return &mistify.StatusResponse{Complete: complete, Guests: guests}, nil
-		}
-	}
-	h.sub.set(func(s *sub) { s.status = answer(true, mistify.Seen{ID: vm1, State: "running"}) })
-	other.set(func(s *sub) { s.status = answer(true, mistify.Seen{ID: ct1, State: "stopped"}, mistify.Seen{ID: vm1}) })
-	s, err := h.client.Status(t.Context())
-	if err != nil || !s.Complete || len(s.Guests) != 2 || s.Guests[0].Stranger || !s.Guests[1].Stranger {
-		t.Errorf("%+v %v", s, err)
-	}
-	other.set(func(s *sub) { s.status = answer(false) })
-	if s, err := h.client.Status(t.Context()); err != nil || s.Complete || len(s.Guests) != 1 || !strings.Contains(strings.Join(s.Problems, " "), "2/2 Test.Status of other") {
-		t.Errorf("%+v %v", s, err)
-	}
-	other.set(func(s *sub) {
-		s.status = func(*mistify.StatusRequest) (*mistify.StatusResponse, error) { return nil, errNo }
-	})
-	if s, err := h.client.Status(t.Context()); err != nil || s.Complete || len(s.Problems) != 1 {
-		t.Errorf("%+v %v", s, err)
-	}
 }

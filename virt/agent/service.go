@@ -59,8 +59,11 @@ func (s *service) call(ctx context.Context, timeout time.Duration, method string
 	if s.timeout > 0 {
 		timeout = s.timeout
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
+	if end, ok := ctx.Deadline(); !ok || time.Until(end) > timeout {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
 	return s.caller.Call(ctx, method, request, response)
 }
 

@@ -284,6 +284,9 @@ func readAnswer(resp *http.Response, limit int64) ([]byte, error) {
 
 func (c *RPC) decode(method string, h http.Header, data []byte, response any) error {
 	if p, ok := split(data); ok && null(p.problem) && !null(p.result) && (p.id == nil || json.Valid(p.id)) && p.method == nil && p.params == nil {
+		if some, ok := response.(Picker); ok && pick(p.result, some) {
+			return nil
+		}
 		if json.Unmarshal(p.result, response) == nil {
 			return nil
 		}

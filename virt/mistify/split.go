@@ -1,6 +1,9 @@
 package mistify
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"strings"
+)
 
 // parts are the members of a call's or an answer's envelope, as they stand in it.
 type parts struct {
@@ -15,36 +18,73 @@ type parts struct {
 // The guest in a call is most of its bytes, and reading it is most of the time
 // that a call takes. This spares reading it twice.
 func split(data []byte) (p parts, ok bool) {
+	ok = members(data, func(name string, value json.RawMessage) bool {
+		into := p.member(name)
+		if into == nil || *into != nil {
+			return false
+		}
+		*into = value
+		return true
+	})
+	if !ok {
+		return parts{}, false
+	}
+	return p, true
+}
+
+// members calls take with every member of an object, its name still quoted, until
+// take is false. It is false if that is so, or if data is no object as everybody
+// writes it.
+func members(data []byte, take func(name string, value json.RawMessage) bool) bool {
 	i := space(data, 0)
 	if i == len(data) || data[i] != '{' {
-		return parts{}, false
+		return false
 	}
 	for {
 		i = space(data, i+1)
 		end := skip(data, i)
 		if end < 0 || data[i] != '"' {
-			return parts{}, false
+			return false
 		}
-		into := p.member(string(data[i:end]))
+		name := string(data[i:end])
 		i = space(data, end)
-		if into == nil || *into != nil || i == len(data) || data[i] != ':' {
-			return parts{}, false
+		if i == len(data) || data[i] != ':' {
+			return false
 		}
 		i = space(data, i+1)
-		if end = skip(data, i); end < 0 {
-			return parts{}, false
+		if end = skip(data, i); end < 0 || !take(name, data[i:end:end]) {
+			return false
 		}
-		*into = data[i:end:end]
 		i = space(data, end)
 		switch {
 		case i == len(data):
-			return parts{}, false
+			return false
 		case data[i] == '}':
-			return p, space(data, i+1) == len(data)
+			return space(data, i+1) == len(data)
 		case data[i] != ',':
-			return parts{}, false
+			return false
 		}
 	}
+}
+
+// Picker is an answer of which some members are read. The others are passed over,
+// without looking whether they are JSON.
+type Picker interface {
+	// Pick returns where a member goes, nil for one that is passed over.
+	Pick(name string) any
+}
+
+// pick reads the members that p wants. It is false if one is not what p wants, or
+// the whole has to be read as JSON to tell.
+func pick(data []byte, p Picker) bool {
+	return members(data, func(name string, value json.RawMessage) bool {
+		name = name[1 : len(name)-1]
+		if strings.ContainsRune(name, '\\') {
+			return false
+		}
+		into := p.Pick(name)
+		return into == nil || json.Unmarshal(value, into) == nil
+	})
 }
 
 func (p *parts) member(name string) *json.RawMessage {
