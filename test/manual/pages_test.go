@@ -17,14 +17,16 @@ import (
 
 // page is one whose blocks are run.
 type page struct {
-	name string
-	copy []string // of the repository, into the directory in which the reader types
-	skip int      // blocks that cannot be typed here
+	name  string
+	copy  []string // of the repository, into the directory in which the reader types
+	skip  int      // blocks that cannot be typed here
+	apart bool     // in a network of its own, as its ports may be taken here
 }
 
 func pages() []page {
 	return []page{
 		{name: "README.md", copy: []string{"vagoth.ini"}},
+		{name: "docs/agent.md", copy: []string{"examples", "vagoth.ini"}, skip: 2, apart: true},
 		{name: "docs/concepts.md"},
 		{name: "docs/configuration.md"},
 		{name: "docs/daemon.md", skip: 3},
@@ -155,7 +157,7 @@ func (r *reader) read(b block) {
 	case first == "# as root" || first == "# on another machine":
 		r.skipped++
 	case first == "# in a terminal of its own":
-		other := newTerminal(r.t, r.dir, r.bin)
+		other := newTerminal(r.t, r.page, r.dir, r.bin)
 		for _, c := range commands(b.lines) {
 			other.typed(c)
 		}
@@ -203,7 +205,7 @@ func (r *reader) await(lines []string) {
 func (r *reader) run(command string) ([]string, int) {
 	r.t.Helper()
 	if r.term == nil {
-		r.term = newTerminal(r.t, r.dir, r.bin)
+		r.term = newTerminal(r.t, r.page, r.dir, r.bin)
 	}
 	r.typed++
 	return r.term.run(command)

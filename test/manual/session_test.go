@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/vagoth/vagoth/cmd/vagoth/serve"
+	"github.com/vagoth/vagoth/internal/testlong"
 )
 
 // How long what the manual shows may take.
@@ -38,9 +39,12 @@ type terminal struct {
 	lines chan string
 }
 
-func newTerminal(t *testing.T, dir, bin string) *terminal {
+func newTerminal(t *testing.T, p page, dir, bin string) *terminal {
 	t.Helper()
 	cmd := exec.Command("sh") //nolint:noctx // it is ended with all that it started
+	if p.apart {
+		cmd = apart(t)
+	}
 	cmd.Dir = dir
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "VAGOTH_") })
 	cmd.Env = append(cmd.Env, "PATH="+bin+":"+os.Getenv("PATH"), "NO_COLOR=1")
@@ -69,6 +73,21 @@ func newTerminal(t *testing.T, dir, bin string) *terminal {
 	}()
 	t.Cleanup(term.end)
 	return term
+}
+
+// apart is a shell in a network of its own, which has nothing but a loopback.
+func apart(t *testing.T) *exec.Cmd {
+	t.Helper()
+	args := []string{"--net", "sh", "-c", "ip link set lo up && exec sh"}
+	if os.Getuid() != 0 {
+		args = append([]string{"--map-root-user"}, args...)
+	}
+	for _, tool := range []string{"unshare", "ip"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			testlong.Missing(t, "a network of its own is made with %s, which is not here", tool)
+		}
+	}
+	return exec.Command("unshare", args...) //nolint:noctx // it is ended with all that it started
 }
 
 // end closes the window: all that was started in it is told to end, and waited

@@ -67,23 +67,25 @@ type (
 		Args  map[string]string `json:"args,omitempty"`
 	}
 	measured struct {
+		kind string // the one that is read
+
 		Disk map[string]mistify.DiskMetrics `json:"disk"`
 		NIC  map[string]mistify.NICMetrics  `json:"nic"`
 		CPU  []mistify.CPUMetrics           `json:"cpu"`
 	}
 )
 
-// Pick names the members that are read: the guest, most of the answer, is not.
+// Pick has only the kind read that was asked for; most of the rest is the guest.
 func (m *measured) Pick(name string) any {
-	switch strings.ToLower(name) {
-	case "disk":
+	switch {
+	case !strings.EqualFold(name, m.kind):
+		return nil
+	case m.kind == mistify.MetricsDisk:
 		return &m.Disk
-	case "nic":
+	case m.kind == mistify.MetricsNIC:
 		return &m.NIC
-	case "cpu":
-		return &m.CPU
 	}
-	return nil
+	return &m.CPU
 }
 
 // metrics answers with one kind of a guest's metrics.
@@ -101,7 +103,7 @@ func (s *server) metrics(kind string) gin.HandlerFunc {
 		within(c, s.a.cfg.InfoTimeout*time.Duration(len(p.stages)+1))
 		all := mistify.GuestMetricsResponse{Disk: map[string]mistify.DiskMetrics{}, NIC: map[string]mistify.NICMetrics{}, CPU: []mistify.CPUMetrics{}}
 		err = s.a.ask(c.Request.Context(), known.id, p, func(ctx context.Context, at step) error {
-			var one measured
+			one := measured{kind: kind}
 			req := measure{Guest: known.data, Type: kind, Args: at.Args}
 			if err := at.service.call(ctx, s.a.cfg.InfoTimeout, at.Method, &req, &one); err != nil {
 				return err
