@@ -2,6 +2,7 @@ package memdb
 
 import (
 	"fmt"
+	"slices"
 
 	gomemdb "github.com/hashicorp/go-memdb"
 )
@@ -12,17 +13,25 @@ type successor struct {
 	find   finder
 	late   []entry // what find lacks
 	recent *recent // of late
+	fold   *fold
 	nodes  int
 }
 
 // prepared writes a layer over base. There is one successor at a time.
 func prepared(db *gomemdb.MemDB, base *state, l *layer) successor {
-	next := successor{find: base.find, late: base.late, recent: base.recent, nodes: base.nodes}
-	if f := base.settled.Load(); f != nil { // somebody has listed what there is
-		next.find, next.late, next.recent = *f, nil, nil
-	}
-	if next.recent == nil || next.recent.end != len(next.late) { // a batch that failed wrote into it
-		next.recent = newRecent(smallRecent, next.late, next.find.refs.hash)
+	next := successor{find: base.find, late: base.late, recent: base.recent, fold: base.fold, nodes: base.nodes}
+	x := base.fold
+	switch f := base.settled.Load(); {
+	case f != nil: // somebody has listed what there is
+		next.find, next.late, next.recent, next.fold = *f, nil, newRecent(smallRecent), nil
+	case x != nil && (x.done() || len(base.late) >= 2*len(x.late)):
+		n := len(x.late)
+		next.find, next.late, next.fold = *x.wait(), slices.Clone(base.late[n:]), nil
+		next.recent = base.recent.part(len(base.recent.heads), n, len(base.late))
+	case base.recent == nil:
+		next.recent = newRecent(smallRecent)
+	case base.recent.end != len(base.late): // a batch that failed wrote into it
+		next.recent = base.recent.part(len(base.recent.heads), 0, len(base.late))
 	}
 	from := len(next.late)
 	for _, e := range l.nodes {
@@ -36,13 +45,12 @@ func prepared(db *gomemdb.MemDB, base *state, l *layer) successor {
 		}
 		next.late = append(next.late, e)
 	}
-	switch {
-	case len(next.late) >= mostRecent(next.nodes):
-		next.find, next.late, next.recent = folded(next.find, next.late), nil, nil
-	case next.recent.crowded():
-		next.recent = newRecent(4*len(next.recent.heads), next.late, next.find.refs.hash)
-	default:
-		next.recent.add(from+1, next.late[from:], next.find.refs.hash)
+	if next.recent.crowded() {
+		next.recent = next.recent.part(4*len(next.recent.heads), 0, from)
+	}
+	next.recent.add(from+1, next.late[from:], next.find.refs.hash)
+	if next.fold == nil && len(next.late) >= mostRecent(next.nodes) {
+		next.fold = &fold{find: next.find, late: next.late}
 	}
 	if len(l.edges) > 0 || len(l.blobs) > 0 {
 		next.txn = db.Txn(true)
@@ -85,7 +93,7 @@ func (x successor) drop() {
 // state is the successor of base as a state, which has yet to be published.
 func (x successor) state(db *gomemdb.MemDB, base *state, rev, index uint64) *state {
 	s := &state{
-		txn: base.txn, find: x.find, late: x.late, recent: x.recent, nodes: x.nodes,
+		txn: base.txn, find: x.find, late: x.late, recent: x.recent, fold: x.fold, nodes: x.nodes,
 		rev: rev, index: index, next: make(chan struct{}),
 	}
 	if x.txn != nil {

@@ -15,6 +15,7 @@ import (
 
 	gomemdb "github.com/hashicorp/go-memdb"
 
+	"github.com/vagoth/vagoth/internal/gcroom"
 	"github.com/vagoth/vagoth/manager/component"
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/trail"
@@ -346,6 +347,7 @@ func rawSyncs(b *testing.B, dir string) float64 {
 func BenchmarkCreate(b *testing.B) {
 	for _, callers := range []int{1, 16, 256} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
+			defer gcroom.Take().Release() // as the daemon does
 			dir := b.TempDir()
 			db := openBench(b, dir)
 			defer db.Close()

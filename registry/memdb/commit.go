@@ -277,6 +277,7 @@ func (db *DB) flush() {
 	db.history.add(b.commits...)
 	db.state.Store(s)
 	db.ground.Store(&ground{base: s})
+	db.begin(s)
 	db.stats.batches.Add(1)
 	db.stats.commits.Add(uint64(len(b.commits)))
 	close(base.next)

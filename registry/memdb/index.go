@@ -181,6 +181,7 @@ type state struct {
 	find    finder  // which lacks what the latest batches changed,
 	late    []entry // which is this, in their order: a part of an array that is only ever appended to
 	recent  *recent // where that is found; nil if there is nothing
+	fold    *fold   // of the first of late, perhaps under way; nil if there is none
 	settle  sync.Once
 	settled atomic.Pointer[finder] // the finder with late, once somebody has asked
 }
@@ -199,7 +200,11 @@ func (s *state) whole() *finder {
 		return &s.find
 	}
 	s.settle.Do(func() {
-		f := folded(s.find, s.late)
+		find, late := s.find, s.late
+		if s.fold != nil {
+			find, late = *s.fold.wait(), late[len(s.fold.late):]
+		}
+		f := folded(find, late)
 		s.settled.Store(&f)
 	})
 	return s.settled.Load()

@@ -40,6 +40,8 @@ type DB struct {
 	once    sync.Once
 	closed  error
 
+	folds sync.WaitGroup // see begin
+
 	stats struct{ batches, commits atomic.Uint64 }
 }
 
@@ -127,6 +129,7 @@ func (db *DB) Close() error {
 		<-db.turn
 		db.syncing <- struct{}{}
 		db.flush()
+		db.folds.Wait()
 		db.closed = db.log.close(db.state.Load(), db.store)
 	})
 	return db.closed

@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/vagoth/vagoth/registry"
@@ -20,11 +21,38 @@ type recent struct {
 	count int                       // mentions
 }
 
-// newRecent makes a table of the changes, with room for so many mentions.
-func newRecent(room int, changes []entry, hash func(string) uint64) *recent {
-	r := &recent{heads: make([]atomic.Pointer[mention], room)}
-	r.add(1, changes, hash)
-	return r
+// newRecent makes an empty table with room for so many mentions.
+func newRecent(room int) *recent {
+	return &recent{heads: make([]atomic.Pointer[mention], room)}
+}
+
+// part is a table, with room for so many mentions, of the changes after the
+// from-th up to the to-th, which it numbers from 1.
+func (r *recent) part(room, from, to int) *recent {
+	p := newRecent(room)
+	var chain []*mention
+	for i := range r.heads {
+		chain = chain[:0]
+		for m := r.heads[i].Load(); m != nil; m = m.next {
+			if from < int(m.at) && int(m.at) <= to {
+				chain = append(chain, m)
+			}
+		}
+		// From the oldest on: what is said last about a reference has to be found first.
+		for _, m := range slices.Backward(chain) {
+			p.put(&mention{hash: m.hash, ref: m.ref, node: m.node, at: m.at - uint32(from), kid: m.kid}) //nolint:gosec // less than at
+		}
+	}
+	p.end = to - from
+	return p
+}
+
+// put puts m in front of what shares its head.
+func (r *recent) put(m *mention) {
+	head := r.head(m.hash)
+	m.next = head.Load()
+	head.Store(m)
+	r.count++
 }
 
 // smallRecent is the room that a new table has.
@@ -61,10 +89,8 @@ func (r *recent) add(at int, batch []entry, hash func(string) uint64) {
 		}
 		m := &slab[0]
 		slab = slab[1:]
-		head := r.head(h)
-		*m = mention{next: head.Load(), hash: h, ref: ref, node: n, at: uint32(at + i), kid: kid} //nolint:gosec // at most mostRecent and a batch
-		head.Store(m)
-		r.count++
+		*m = mention{hash: h, ref: ref, node: n, at: uint32(at + i), kid: kid} //nolint:gosec // at most two of mostRecent and a batch
+		r.put(m)
 	}
 	// A reference can go from one node to another: whoever gives one up comes first.
 	for i, e := range batch {
@@ -119,9 +145,40 @@ func (r *recent) kids(hash uint64, parent string, yield func(id string)) {
 }
 
 // mostRecent is how many changes the finder of a published state of so many nodes
-// lacks at most: the more are made at once, the more of them share what is copied
-// for them. The first who lists what it holds waits for these, a few milliseconds.
+// lacks when it is time to make them in it: the more are made at once, the more of
+// them share what is copied for them. As many again may come meanwhile. The first
+// who lists what a state holds waits for all of these, some milliseconds.
 func mostRecent(nodes int) int { return min(max(nodes/16, 256), 2048) }
+
+// fold is a finder with the first of the recent changes, made beside the batches
+// that follow, by whoever waits for it first.
+type fold struct {
+	find finder
+	late []entry
+
+	begun  atomic.Bool // somebody has been sent to make it
+	once   sync.Once
+	result atomic.Pointer[finder]
+}
+
+// wait returns the finder, which it makes unless somebody else does.
+func (x *fold) wait() *finder {
+	x.once.Do(func() {
+		f := folded(x.find, x.late)
+		x.result.Store(&f)
+	})
+	return x.result.Load()
+}
+
+// done reports whether nobody would have to wait for it.
+func (x *fold) done() bool { return x.result.Load() != nil }
+
+// begin has the state's fold made, if it has one and nobody makes it.
+func (db *DB) begin(s *state) {
+	if s.fold != nil && s.fold.begun.CompareAndSwap(false, true) {
+		db.folds.Go(func() { s.fold.wait() })
+	}
+}
 
 // folded is the finder with the changes of later batches.
 func folded(f finder, changes []entry) finder {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -240,5 +241,64 @@ func TestATableGrows(t *testing.T) {
 				t.Fatalf("%s is not found", ref)
 			}
 		}
+	}
+}
+
+// What a batch says about a node is not forgotten for what an earlier one said,
+// while the table grows, and while what stands in it goes over to the trees and is
+// forgotten.
+func TestTheLastWordHolds(t *testing.T) {
+	for _, nodes := range []int{10, 5000, 12000} {
+		t.Run(fmt.Sprint(nodes), func(t *testing.T) {
+			t.Parallel()
+			db, _ := fill(t, nodes)
+			rng := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // only a choice
+			keys := map[string]string{}        // by key: the owner
+			const ids = 20
+			rounds := 4*mostRecent(nodes) + 100
+			for round := range rounds {
+				err := db.Update(t.Context(), func(tx registry.Tx) error {
+					for range 1 + rng.IntN(3) {
+						id, key := fmt.Sprint("x", rng.IntN(ids)), fmt.Sprint("key", rng.IntN(ids))
+						if owner, held := keys[key]; held { // taken from whoever has it
+							if err := tx.Delete(owner); err != nil {
+								return err
+							}
+							maps.DeleteFunc(keys, func(_, o string) bool { return o == owner })
+						}
+						n, err := tx.Get(id)
+						if err != nil {
+							_, err = tx.Create(registry.Draft{ID: id, Name: id, Type: "vm", Keys: []string{key}})
+						} else {
+							d := n.Draft()
+							d.Keys, d.State = []string{key}, fmt.Sprint("s", round)
+							_, err = tx.Put(d)
+						}
+						if err != nil {
+							return err
+						}
+						maps.DeleteFunc(keys, func(_, o string) bool { return o == id })
+						keys[key] = id
+					}
+					return nil
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				s := db.state.Load()
+				for i := range ids {
+					key, got := fmt.Sprint("key", i), ""
+					if n := s.owner(key); n != nil {
+						got = n.ID()
+					}
+					if got != keys[key] {
+						t.Fatalf("after %d batches %s belongs to %q, want %q", round+1, key, got, keys[key])
+					}
+				}
+			}
+			if p := db.state.Load().audit(); len(p) > 0 {
+				t.Fatal(p)
+			}
+		})
 	}
 }

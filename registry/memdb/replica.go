@@ -120,6 +120,7 @@ func (r *Replica) Load(img Image) error {
 // publish makes s the state.
 func (r *Replica) publish(s *state) {
 	r.db.state.Store(s)
+	r.db.begin(s)
 	r.db.ground.Store(&ground{base: s})
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -351,4 +352,9 @@ func (r *Replica) Closed() bool {
 }
 
 // Close ends watches and what waits.
-func (r *Replica) Close() { r.db.once.Do(func() { close(r.db.closing) }) }
+func (r *Replica) Close() {
+	r.db.once.Do(func() {
+		close(r.db.closing)
+		r.db.folds.Wait()
+	})
+}
