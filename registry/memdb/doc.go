@@ -22,8 +22,10 @@
 // states share: each looks into it first, and passes over what came after it. When
 // there are a sixteenth as many of these changes as nodes, and at most 2,048, the
 // trees take them all at once, so that what has to be copied is copied once for
-// several; so they do when somebody lists nodes or keys, who waits for it, at most
-// some milliseconds.
+// several. That happens beside the batches that follow, which wait for it only when
+// as many changes again have come; the first of them after it forgets what the trees
+// have. Somebody who lists nodes or keys has the trees take the rest, and waits for
+// it, some milliseconds.
 //
 // What most nodes have is not kept in a tree at all: who lists it walks all nodes
 // and skips the others.

@@ -302,3 +302,22 @@ func TestTheLastWordHolds(t *testing.T) {
 		})
 	}
 }
+
+// Close leaves nobody behind who still makes what it has been told to.
+func TestCloseWaitsForTheTrees(t *testing.T) {
+	db, err := Memory(registry.Deps{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range mostRecent(0) {
+		if _, err := registry.Create(t.Context(), db, registry.Draft{ID: fmt.Sprint("n", i), Type: "vm", Name: fmt.Sprint("n", i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s := db.state.Load(); s.fold == nil || !s.fold.done() {
+		t.Fatalf("after %d changes the trees were not made, or are being made after Close", len(s.late))
+	}
+}
