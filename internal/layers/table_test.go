@@ -73,6 +73,7 @@ var order = []row{
 	{name: "virt/subagent/storetest", class: suite},
 	{name: "virt/subagent/qcow2"},
 	{name: "virt/subagent/*", class: implementation},
+	{name: "virt/libvirtdir", class: assembly},
 	{name: "virt/agent"},
 
 	{name: "manager/config", onlyBy: []string{"manager", "manager/standard", "cmd/vagoth", "cmd/vagoth/cli", "cmd/vagoth/hostagent"}},

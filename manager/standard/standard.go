@@ -34,7 +34,7 @@ import (
 	"github.com/vagoth/vagoth/scheduler/sync"
 	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/action"
-	"github.com/vagoth/vagoth/virt/libvirt"
+	"github.com/vagoth/vagoth/virt/libvirtdir"
 	"github.com/vagoth/vagoth/virt/remote"
 	"github.com/vagoth/vagoth/virt/sim"
 )
@@ -47,7 +47,7 @@ func Menu() manager.Menu {
 		Provisioner: map[string]component.Kind[provisioner.Deps, provisioner.Provisioner]{"basic": basic.Kind(), "template": template.Kind()},
 		Allocator:   map[string]component.Kind[allocator.Deps, allocator.Allocator]{"fixed": fixed.Kind(), "score": score.Kind()},
 		Monitor:     map[string]component.Kind[monitor.Deps, monitor.Monitor]{"poll": poll.Kind()},
-		Drivers:     map[string]component.Kind[virt.DriverDeps, virt.Driver]{"sim": sim.Kind(), "libvirt": libvirt.Kind(), "remote": remote.Kind()},
+		Drivers:     map[string]component.Kind[virt.DriverDeps, virt.Driver]{"sim": sim.Kind(), "libvirt": libvirtdir.Kind(), "remote": remote.Kind()},
 		SubAgents:   subAgents(),
 		Stages:      stages(),
 

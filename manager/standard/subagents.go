@@ -8,6 +8,7 @@ import (
 	"github.com/vagoth/vagoth/manager/component"
 	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/libvirt"
+	"github.com/vagoth/vagoth/virt/libvirtdir"
 	"github.com/vagoth/vagoth/virt/sim"
 	"github.com/vagoth/vagoth/virt/subagent"
 	"github.com/vagoth/vagoth/virt/subagent/dir"
@@ -57,7 +58,7 @@ func openDir(ctx context.Context, cfg dirConfig, deps subagent.Deps) (subagent.S
 		if d, err = libvirt.Open(ctx, c, virt.DriverDeps{Name: deps.Name, Data: deps.Data, Log: deps.Log, Now: deps.Now}); err != nil {
 			return nil, err
 		}
-		o.Live = live{d}
+		o.Live = libvirtdir.Live{Driver: d}
 	}
 	s, err := dir.Open(ctx, o)
 	switch {
@@ -79,26 +80,6 @@ type withLibvirt struct {
 
 // Close implements subagent.SubAgent.
 func (w withLibvirt) Close() error { return errors.Join(w.SubAgent.Close(), w.driver.Close()) }
-
-// live makes snapshots of guests that run through their libvirtd.
-type live struct{ driver *libvirt.Driver }
-
-// SnapshotLive implements subagent.LiveSnapshotter.
-func (l live) SnapshotLive(ctx context.Context, s subagent.LiveSnapshot) error {
-	return l.driver.SnapshotLive(ctx, here(), guestOf(s), s.Name, s.Files)
-}
-
-// DropLive implements subagent.LiveSnapshotter.
-func (l live) DropLive(ctx context.Context, s subagent.LiveSnapshot) error {
-	return l.driver.DropLive(ctx, here(), guestOf(s), s.Name, s.Files)
-}
-
-// here is the host of an agent's own libvirtd.
-func here() virt.Host { return virt.Host{ID: "localhost"} }
-
-func guestOf(s subagent.LiveSnapshot) virt.Guest {
-	return virt.Guest{ID: s.Guest, UUID: s.Guest, Name: s.Guest}
-}
 
 type zfsConfig struct{ zfs.Config }
 
@@ -129,7 +110,7 @@ func openLibvirt(ctx context.Context, cfg libvirtConfig, deps subagent.Deps) (su
 	if err != nil {
 		return nil, err
 	}
-	return withLibvirt{overLibvirt{libvirtagent.New(d, here(), libvirtagent.Options{Log: deps.Log})}, d}, nil
+	return withLibvirt{overLibvirt{libvirtagent.New(d, libvirtdir.Here(), libvirtagent.Options{Log: deps.Log})}, d}, nil
 }
 
 // overLibvirt is the sub-agent, which itself has nothing to close.

@@ -228,6 +228,14 @@ func (d *doomed) settled() {
 	}) {
 		d.Fatalf("after a kill these jobs never ended: %+v", open)
 	}
+	all, err := d.client.Jobs(d.Context(), 1000)
+	d.must("list the jobs", err)
+	for _, j := range all {
+		// All their stages can be done again; only the removal of an image is one that cannot.
+		if j.Status == mistify.JobError && j.GuestID != "" {
+			d.Errorf("after a kill %s of %s ended as %s: %s", j.Action, j.GuestID, j.Status, j.Message)
+		}
+	}
 }
 
 func (d *doomed) folder(name string) []string {

@@ -143,14 +143,4 @@ func TestConfigRefuses(t *testing.T) {
 	if err := Defaults().Validate(); err != nil {
 		t.Errorf("the defaults are refused: %v", err)
 	}
-	keys := []string{}
-	for _, f := range Kind().Fields() {
-		if f.Help == "" {
-			t.Errorf("the key %s has no help", f.Key)
-		}
-		keys = append(keys, f.Key)
-	}
-	if !slices.Contains(keys, "uri") || Kind().Help() == "" {
-		t.Errorf("the kind describes %q", keys)
-	}
 }

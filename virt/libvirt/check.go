@@ -30,6 +30,9 @@ func checkIdentity(g virt.Guest) (golibvirtUUID, error) {
 	return golibvirtUUID(u), nil
 }
 
+// Check refuses a guest that no libvirt can be asked for.
+func (d *Driver) Check(g virt.Guest) error { return checkGuest(g) }
+
 // checkGuest refuses what no libvirt can be asked for. It looks at all that
 // goes to the host, whatever was checked before.
 func checkGuest(g virt.Guest) error {

@@ -12,7 +12,7 @@ import (
 	"github.com/vagoth/vagoth/virt"
 )
 
-// Config is a [drivers.NAME] section with use = libvirt.
+// Config is what a [drivers.NAME] section with use = libvirt says of hosts.
 type Config struct {
 	URI            string         `ini:"uri" help:"libvirtd of the hosts without an address of their own: qemu:///system, with ?socket=PATH, qemu+tls://HOST/system or qemu+ssh://USER@HOST/system"`
 	Timeout        time.Duration  `ini:"timeout" help:"of one call" min:"100ms" max:"1h"`
@@ -69,16 +69,8 @@ func (c Config) filter() string {
 	return ""
 }
 
-// Kind is the component.
-func Kind() component.Kind[virt.DriverDeps, virt.Driver] {
-	return component.Define("real hypervisors, over libvirt's RPC protocol", Defaults(),
-		func(ctx context.Context, cfg Config, deps virt.DriverDeps) (virt.Driver, error) {
-			return Open(ctx, cfg, deps)
-		})
-}
-
-// Driver is a virt.Driver, Suspender, Migrator and Measurer over libvirt. It
-// dials when it is first asked about a host.
+// Driver is a virt.Driver, Suspender, Migrator, Measurer, Meter, DiskAttacher and
+// Consoler over libvirt. It dials when it is first asked about a host.
 type Driver struct {
 	cfg Config
 	log *slog.Logger
@@ -95,6 +87,8 @@ var (
 	_ virt.Migrator     = (*Driver)(nil)
 	_ virt.Measurer     = (*Driver)(nil)
 	_ virt.Meter        = (*Driver)(nil)
+	_ virt.DiskAttacher = (*Driver)(nil)
+	_ virt.Consoler     = (*Driver)(nil)
 	_ virt.DriverCloser = (*Driver)(nil)
 )
 
@@ -140,6 +134,16 @@ func (d *Driver) pool(h virt.Host) (*pool, error) {
 	p := newPool(e, d.cfg, d.now)
 	d.pools[address] = p
 	return p, nil
+}
+
+// Local reports whether a host is this machine: its libvirtd is spoken to over a
+// socket here.
+func (d *Driver) Local(h virt.Host) (bool, error) {
+	p, err := d.pool(h)
+	if err != nil {
+		return false, err
+	}
+	return p.endpoint.transport == overUnix && !p.endpoint.isTest(), nil
 }
 
 // Close ends what is under way and waits for it.

@@ -37,5 +37,7 @@
 // its domain capabilities and refused at define, before anything is changed.
 //
 // Disks are made through libvirt's own storage pools, not by writing files: it
-// is the same for a host far away, and libvirtd refuses to overwrite.
+// is the same for a host far away, and libvirtd refuses to overwrite. What that
+// protocol does not have, images and snapshots as everywhere else, is package
+// virt/libvirtdir.
 package libvirt

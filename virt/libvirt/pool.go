@@ -34,6 +34,7 @@ type pool struct {
 	now      func() time.Time
 	slots    [3]chan struct{}
 	storing  chan struct{} // one at a time makes the storage pool
+	making   chan struct{} // one at a time makes and wipes disks
 
 	mu     sync.Mutex
 	idle   []*conn // the last one used at the end
@@ -53,7 +54,7 @@ type conn struct {
 }
 
 func newPool(e endpoint, cfg Config, now func() time.Time) *pool {
-	p := &pool{endpoint: e, cfg: cfg, now: now, storing: make(chan struct{}, 1), live: map[*conn]struct{}{}, caps: map[string]known{}}
+	p := &pool{endpoint: e, cfg: cfg, now: now, storing: make(chan struct{}, 1), making: make(chan struct{}, 1), live: map[*conn]struct{}{}, caps: map[string]known{}}
 	for i := range p.slots {
 		p.slots[i] = make(chan struct{}, cfg.Connections)
 	}

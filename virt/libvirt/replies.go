@@ -65,11 +65,14 @@ const (
 	procStorageVolLookupByName       = 95
 	procStorageVolGetXMLDesc         = 99
 	procConnectGetLibVersion         = 157
+	procDomainAttachDeviceFlags      = 160
+	procDomainDetachDeviceFlags      = 161
 	procDomainCreateWithFlags        = 196
 	procDomainGetState               = 212
 	procDomainUndefineFlags          = 231
 	procDomainDestroyFlags           = 234
 	procDomainShutdownFlags          = 258
+	procDomainSetMetadata            = 264
 	procConnectListAllDomains        = 273
 	procDomainMigratePerform3Params  = 305
 	procConnectGetDomainCapabilities = 342
@@ -97,7 +100,7 @@ func (l limits) reply(procedure uint32) (reply, bool) {
 	switch procedure {
 	case procConnectOpen, procDomainReboot, procDomainResume, procDomainSuspend, procStoragePoolCreate, procStoragePoolBuild,
 		procStoragePoolRefresh, procStoragePoolSetAutostart, procStorageVolDelete, procDomainUndefineFlags, procDomainDestroyFlags,
-		procDomainShutdownFlags:
+		procDomainShutdownFlags, procDomainAttachDeviceFlags, procDomainDetachDeviceFlags, procDomainSetMetadata:
 		return reply{frame: maxSmall, check: func(*reader) {}}, true
 	case procAuthList:
 		return reply{frame: maxSmall, check: func(r *reader) { r.skip(4 * r.count(20, 4)) }}, true

@@ -28,10 +28,11 @@ func (d *Driver) Provision(ctx context.Context, h virt.Host, g virt.Guest) error
 		if len(disks) == 0 {
 			return nil
 		}
-		store, err := p.store(ctx, c)
+		store, release, err := p.storeAlone(ctx, c)
 		if err != nil {
 			return err
 		}
+		defer release()
 		for _, disk := range disks {
 			if err := makeDisk(c, store, disk); err != nil {
 				return fmt.Errorf("disk %s: %w", disk.Device, err)
@@ -67,10 +68,11 @@ func (d *Driver) Deprovision(ctx context.Context, h virt.Host, g virt.Guest) err
 		if len(disks) == 0 {
 			return nil
 		}
-		store, err := p.store(ctx, c)
+		store, release, err := p.storeAlone(ctx, c)
 		if err != nil {
 			return err
 		}
+		defer release()
 		for _, disk := range disks {
 			if err := wipeDisk(c, store, disk); err != nil {
 				return fmt.Errorf("disk %s: %w", disk.Device, err)
@@ -102,6 +104,21 @@ func checkVolumes(g virt.Guest) error {
 		}
 	}
 	return nil
+}
+
+// storeAlone is store for a caller that makes or wipes disks, alone until release
+// is called: of a qcow2 disk that is half made libvirt tells a size of nothing.
+func (p *pool) storeAlone(ctx context.Context, c *conn) (store golibvirt.StoragePool, release func(), err error) {
+	select {
+	case p.making <- struct{}{}:
+	case <-ctx.Done():
+		return store, nil, ctx.Err()
+	}
+	release = func() { <-p.making }
+	if store, err = p.store(ctx, c); err != nil {
+		release()
+	}
+	return store, release, err
 }
 
 // store finds the storage pool over the disks' directory. It makes and starts

@@ -15,6 +15,9 @@ import (
 	"github.com/vagoth/vagoth/virt"
 )
 
+// markSpace is the XML namespace of mark.
+const markSpace = "urn:vagoth:domain:1"
+
 // mark is our element in a domain's metadata. It says whose the domain is and
 // what it was defined as.
 type mark struct {
@@ -123,20 +126,29 @@ func diskSource(name string) *libvirtxml.DomainDiskSource {
 	return &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: name}}
 }
 
+// diskFile is where a disk is.
+func diskFile(disk virt.Disk, dir string) string {
+	if disk.Source != "" {
+		return disk.Source
+	}
+	return volumePath(dir, disk.Volume)
+}
+
+// domainDisk is a disk as a domain has it.
+func domainDisk(disk virt.Disk, dir string) libvirtxml.DomainDisk {
+	return libvirtxml.DomainDisk{
+		Device: "disk",
+		Driver: &libvirtxml.DomainDiskDriver{Name: "qemu", Type: disk.Format},
+		Source: diskSource(diskFile(disk, dir)),
+		Target: &libvirtxml.DomainDiskTarget{Dev: disk.Device, Bus: disk.Bus},
+	}
+}
+
 func addDisks(dom *libvirtxml.Domain, d virt.Definition, h host) {
 	taken := []string{}
 	for _, disk := range d.Disks {
-		file := disk.Source
-		if file == "" {
-			file = volumePath(h.disks, disk.Volume)
-		}
 		taken = append(taken, disk.Device)
-		dom.Devices.Disks = append(dom.Devices.Disks, libvirtxml.DomainDisk{
-			Device: "disk",
-			Driver: &libvirtxml.DomainDiskDriver{Name: "qemu", Type: disk.Format},
-			Source: diskSource(file),
-			Target: &libvirtxml.DomainDiskTarget{Dev: disk.Device, Bus: disk.Bus},
-		})
+		dom.Devices.Disks = append(dom.Devices.Disks, domainDisk(disk, h.disks))
 	}
 	if slices.ContainsFunc(d.Disks, func(disk virt.Disk) bool { return disk.Bus == "scsi" }) {
 		index := uint(0)
@@ -287,6 +299,18 @@ type described struct {
 	Metadata struct {
 		Mark *mark `xml:"urn:vagoth:domain:1 guest"`
 	} `xml:"metadata"`
+	Disks []struct {
+		Source struct {
+			File string `xml:"file,attr"`
+			Dev  string `xml:"dev,attr"`
+		} `xml:"source"`
+		Target struct {
+			Dev string `xml:"dev,attr"`
+		} `xml:"target"`
+	} `xml:"devices>disk"`
+	Controllers []struct {
+		Type string `xml:"type,attr"`
+	} `xml:"devices>controller"`
 	Serials []struct {
 		Type   string `xml:"type,attr"`
 		Source struct {
@@ -306,6 +330,16 @@ type described struct {
 			Dev string `xml:"dev,attr"`
 		} `xml:"target"`
 	} `xml:"devices>interface"`
+}
+
+// hasSCSI reports whether a domain has somewhere to plug SCSI disks in.
+func (d described) hasSCSI() bool {
+	for _, c := range d.Controllers {
+		if c.Type == "scsi" {
+			return true
+		}
+	}
+	return false
 }
 
 func parseDomain(text string) (described, error) {

@@ -20,7 +20,10 @@ func (d *Driver) Snapshots(ctx context.Context, h virt.Host, g virt.Guest) (list
 		if err != nil {
 			return t.shelved(ctx, err)
 		}
-		list, err = snapshotsOf(g, wire)
+		list, err = mistify.VirtSnapshots(g.UUID, wire, func(disk string) string { return deviceOf(g, disk) })
+		if err != nil {
+			err = fmt.Errorf("%w: %w", virt.ErrUnreachable, unmarked{err})
+		}
 		return err
 	})
 	return list, err
@@ -36,33 +39,6 @@ func (t *task) shelved(ctx context.Context, err error) error {
 		return there
 	}
 	return nil // it has no disks there, and so no snapshots
-}
-
-// snapshotsOf gathers what an agent lists disk by disk.
-func snapshotsOf(g virt.Guest, wire []mistify.Snapshot) ([]virt.Snapshot, error) {
-	list := []virt.Snapshot{}
-	for _, one := range wire {
-		id, err := mistify.ParseSnapshotID(one.ID)
-		if err != nil || id.Guest != g.UUID || id.Name == "" {
-			return nil, fmt.Errorf("%w: the agent lists the snapshot %.200q, which is none of this guest", virt.ErrUnreachable, one.ID)
-		}
-		i := slices.IndexFunc(list, func(s virt.Snapshot) bool { return s.Name == id.Name })
-		if i < 0 {
-			if len(list) == virt.MaxSnapshots {
-				return nil, fmt.Errorf("%w: the agent lists more than %d snapshots", virt.ErrUnreachable, virt.MaxSnapshots)
-			}
-			i = len(list)
-			list = append(list, virt.Snapshot{Name: id.Name, Disks: []string{}})
-		}
-		if id.Disk == "" {
-			continue // all of them: their sizes follow
-		}
-		list[i].Size += int64(min(one.Size, 1<<40))
-		if device := deviceOf(g, id.Disk); !slices.Contains(list[i].Disks, device) {
-			list[i].Disks = append(list[i].Disks, device)
-		}
-	}
-	return list, nil
 }
 
 // deviceOf is what we call the disk that an agent names by its number.

@@ -2,6 +2,7 @@ package dir
 
 import (
 	"cmp"
+	"log/slog"
 	"time"
 
 	"github.com/vagoth/vagoth/manager/component"
@@ -26,8 +27,13 @@ func Defaults() Config {
 
 // Options are those of Open.
 func (c Config) Options(deps subagent.Deps) Options {
+	return c.In(cmp.Or(string(c.Dir), deps.Data), nil, deps.Log)
+}
+
+// In are the Options of a store in this directory. live can be nil.
+func (c Config) In(dir string, live subagent.LiveSnapshotter, log *slog.Logger) Options {
 	return Options{
-		Dir: cmp.Or(string(c.Dir), deps.Data), QemuImg: c.QemuImg, RunTimeout: c.RunTimeout, MaxSize: uint64(c.MaxSize) >> 20,
-		Overcommit: c.Overcommit, Fetch: c.Config.Options(deps.Log), Log: deps.Log,
+		Dir: dir, QemuImg: c.QemuImg, RunTimeout: c.RunTimeout, MaxSize: uint64(c.MaxSize) >> 20,
+		Overcommit: c.Overcommit, Fetch: c.Config.Options(log), Log: log, Live: live,
 	}
 }

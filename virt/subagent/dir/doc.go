@@ -7,6 +7,8 @@
 //	DIR/guests/UUID/cidata.iso     what cloud-init in the guest is told
 //	DIR/volumes/ID.qcow2           a volume of no guest
 //	DIR/incoming, DIR/half         what is being downloaded and made
+//	DIR/NAME                       a disk that somebody else makes and removes, of a guest whose
+//	                               DIR/guests/UUID/adopted.json names it
 //
 // There is no other state: all that is answered is read from these files. What is
 // made, is made in half, synced and renamed; what is removed, is renamed there

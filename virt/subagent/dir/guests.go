@@ -37,6 +37,11 @@ func (s *Store) disks(guest string) (found []disk, err error) {
 		}
 		found = append(found, disk{n: n, name: store.GuestFolder(guest) + "/" + name, format: format})
 	}
+	adopted, err := s.adoptedDisks(guest)
+	if err != nil {
+		return nil, err
+	}
+	found = append(found, adopted...)
 	slices.SortFunc(found, func(a, b disk) int { return a.n - b.n })
 	return found, nil
 }

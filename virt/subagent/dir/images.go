@@ -221,7 +221,8 @@ func (s *Store) files() (names []string, err error) {
 		}
 		names = append(names, found...)
 	}
-	return names, nil
+	adopted, err := s.adoptedFiles()
+	return append(names, adopted...), err
 }
 
 // header reads that of a file, nil if it is gone or no qcow2.

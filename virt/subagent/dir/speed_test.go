@@ -2,6 +2,7 @@ package dir_test
 
 import (
 	"crypto/rand"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -9,21 +10,25 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/vagoth/vagoth/virt/mistify"
 	"github.com/vagoth/vagoth/virt/subagent/dir"
+	"github.com/vagoth/vagoth/virt/subagent/fetch"
 )
 
 // BenchmarkStream downloads a snapshot of a full disk of 256 MiB from the
-// sub-agent, beside what cat of the same file gives over HTTP.
+// sub-agent, and fetches that disk as an image, beside what cat of the same file
+// gives over HTTP: in turns, so that all have the same machine. Medians are told.
 func BenchmarkStream(b *testing.B) {
 	const size = 256 << 20
 	folder := b.TempDir()
-	s, err := dir.Open(b.Context(), dir.Options{Dir: folder})
+	s, err := dir.Open(b.Context(), dir.Options{Dir: folder, Fetch: fetch.Options{Private: true}})
 	if err != nil {
 		b.Skip(err)
 	}
@@ -66,30 +71,64 @@ func BenchmarkStream(b *testing.B) {
 		_ = cmd.Run()
 	}))
 	defer cat.Close()
-	b.Run("cat", func(b *testing.B) {
-		b.SetBytes(size)
-		for b.Loop() {
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, plain) }))
+	defer origin.Close()
+	whole := func(from io.ReadCloser, err error) {
+		b.Helper()
+		must(err)
+		n, err := io.Copy(io.Discard, from)
+		must(err)
+		must(from.Close())
+		if n < size {
+			b.Fatalf("%d bytes", n)
+		}
+	}
+	id := 0
+	ways := []struct {
+		name string
+		do   func()
+		took []time.Duration
+	}{
+		{name: "cat", do: func() {
 			resp, err := http.Get(cat.URL)
 			must(err)
-			n, err := io.Copy(io.Discard, resp.Body)
-			must(err)
-			must(resp.Body.Close())
-			if n < size {
-				b.Fatalf("%d bytes", n)
-			}
-		}
-	})
-	b.Run("snapshot", func(b *testing.B) {
-		b.SetBytes(size)
-		for b.Loop() {
+			whole(resp.Body, nil)
+		}},
+		{name: "snapshot", do: func() {
 			d, err := client.Stream(b.Context(), "ImageStore.DownloadSnapshot", &mistify.SnapshotRequest{ID: "guests/" + g.ID + "/disk-0@s"})
 			must(err)
-			n, err := io.Copy(io.Discard, d)
+			whole(d, nil)
+		}},
+		{name: "fetch", do: func() {
+			id++
+			_, err := s.FetchImage(b.Context(), &mistify.ImageRequest{ID: fmt.Sprint("image-", id), Source: origin.URL})
 			must(err)
-			must(d.Close())
-			if n < size {
-				b.Fatalf("%d bytes", n)
+		}},
+	}
+	rounds := 7
+	if os.Getenv("VAGOTH_BENCH") == "small" {
+		rounds = 1
+	}
+	for b.Loop() {
+		for range rounds {
+			for i := range ways {
+				began := time.Now()
+				ways[i].do()
+				ways[i].took = append(ways[i].took, time.Since(began))
 			}
+			_, err := s.DeleteImage(b.Context(), &mistify.ImageRequest{ID: fmt.Sprint("image-", id)})
+			must(err)
 		}
-	})
+	}
+	var first float64
+	for i, w := range ways {
+		slices.Sort(w.took)
+		rate := size / w.took[len(w.took)/2].Seconds() / 1e6
+		b.ReportMetric(rate, w.name+"-MB/s")
+		if i == 0 {
+			first = rate
+		} else {
+			b.ReportMetric(rate/first, w.name+"/cat")
+		}
+	}
 }

@@ -64,6 +64,7 @@ const (
 	volumes  = store.VolumesFolder
 	incoming = "incoming"
 	half     = "half"
+	lockName = "lock"
 )
 
 // The formats that there are.
@@ -110,7 +111,7 @@ func (s *Store) open(ctx context.Context) (err error) {
 	if err := os.MkdirAll(s.dir, 0o711); err != nil {
 		return err
 	}
-	if s.lock, err = lockfile.Acquire(ctx, filepath.Join(s.dir, "lock"), lockWait); err != nil {
+	if s.lock, err = lockfile.Acquire(ctx, filepath.Join(s.dir, lockName), lockWait); err != nil {
 		return err
 	}
 	if s.root, err = os.OpenRoot(s.dir); err != nil {
