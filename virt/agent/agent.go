@@ -15,8 +15,6 @@ import (
 
 	"github.com/vagoth/vagoth/auth"
 	"github.com/vagoth/vagoth/internal/journal"
-	"github.com/vagoth/vagoth/trail"
-	"github.com/vagoth/vagoth/virt/mistify"
 )
 
 // Deps is what an agent is given.
@@ -195,100 +193,4 @@ func (a *Agent) wake(queue string) bool {
 	return true
 }
 
-// recover decides about the jobs that ran when the agent was stopped.
-func (a *Agent) recover(ctx context.Context) error {
-	c := &change{}
-	waiting := 0
-	for _, st := range a.store.unended() {
-		if st.Status != mistify.JobRunning {
-			waiting++
-			continue
-		}
-		next := a.interrupted(st)
-		a.log.Warn("agent: a job ran when the agent was stopped", "job", st.ID, "guest", st.GuestID, "action", st.Action, "stage", st.Stage, "now", next.Status, "trail", st.Trail)
-		c.jobs = append(c.jobs, next)
-	}
-	if waiting > 0 {
-		a.log.Info("agent: jobs wait from before", "jobs", waiting)
-	}
-	if len(c.jobs) == 0 {
-		return nil
-	}
-	if err := a.store.do(ctx, c); err != nil {
-		return fmt.Errorf("cannot settle the jobs that ran when the agent was stopped: %w", err)
-	}
-	return nil
-}
-
-// interrupted is a job whose stage was begun and whose outcome nobody knows: it
-// is done again if that does no harm, and otherwise it is an error.
-func (a *Agent) interrupted(st *state) *state {
-	next := *st
-	next.UpdatedAt = since(a.now())
-	p := a.actions[st.Action]
-	at, there := p.now(st)
-	if there && st.Undo != nil {
-		a.undoAgain(&next, errors.New("the agent was stopped while it ran"))
-		return &next
-	}
-	if there && at.Idempotent && st.Attempt <= a.cfg.MaxRetries {
-		next.Status, next.Attempt = mistify.JobQueued, st.Attempt+1
-		next.Message = fmt.Sprintf("the agent was stopped while stage %s ran: it is done again", st.Stage)
-		return &next
-	}
-	err := fmt.Errorf("the agent was stopped while stage %s ran: whether it was done is not known, look", st.Stage)
-	if !there {
-		next.fail(err)
-		return &next
-	}
-	a.failed(nil, p, &next, err)
-	return &next
-}
-
-// fail makes st a job that has ended with an error.
-func (st *state) fail(err error) {
-	st.end(mistify.JobError)
-	st.Message, st.Kind = clip(err.Error()), mistify.KindOf(err)
-}
-
-func (st *state) end(status mistify.JobStatus) {
-	st.Status = status
-	st.Guest, st.Image, st.Snapshot, st.RetryAt, st.Retries, st.Undo, st.Made = nil, nil, nil, 0, 0, nil, false
-}
-
-// clip bounds a message that is kept.
-func clip(text string) string {
-	const most = 2048
-	return clipTo(text, most)
-}
-
-func clipTo(text string, most int) string {
-	if len(text) > most {
-		return text[:most] + "..."
-	}
-	return text
-}
-
 func newID() string { return uuid.NewString() }
-
-// FenceReset forgets the highest token that was seen for a guest.
-func (a *Agent) FenceReset(ctx context.Context, id string) error {
-	id, err := mistify.ParseGuestID(id)
-	if err != nil {
-		return err
-	}
-	leave, err := a.locks.enter(ctx, id)
-	if err != nil {
-		return err
-	}
-	defer leave()
-	old := a.store.token(id)
-	if old.IsZero() && a.store.guest(id) == nil {
-		return notFound("there is no guest %s", id)
-	}
-	if old.IsZero() {
-		return nil
-	}
-	a.log.Warn("agent: the token of a guest is forgotten", "guest", id, "token", old.String(), "trail", trail.From(ctx))
-	return a.store.do(ctx, &change{fence: &fence{guest: id}})
-}

@@ -11,7 +11,6 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/vagoth/vagoth/manager/component"
-	"github.com/vagoth/vagoth/trail"
 	"github.com/vagoth/vagoth/virt/mistify"
 )
 
@@ -41,16 +40,6 @@ func (s *server) known(c *gin.Context) (*guest, bool) {
 		return nil, false
 	}
 	return g, true
-}
-
-// stale refuses a question that carries a token which is lower than one seen.
-func (a *Agent) stale(ctx context.Context, id string) error {
-	t := trail.From(ctx).Token
-	if t.IsZero() {
-		return nil
-	}
-	_, err := a.fenced(id, t)
-	return err
 }
 
 func (s *server) listGuests(c *gin.Context) { s.raw(c, http.StatusOK, s.a.store.guestList()) }
@@ -268,14 +257,6 @@ func (s *server) wait(c *gin.Context, st *state, d time.Duration) *state {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), d)
 	defer cancel()
 	return s.a.store.await(ctx, st.ID, s.a.deps.Draining)
-}
-
-func (s *server) resetFence(c *gin.Context) {
-	id, ok := s.guestID(c)
-	if !ok {
-		return
-	}
-	s.answer(c, struct{}{}, s.a.FenceReset(c.Request.Context(), id))
 }
 
 func (s *server) healthz(c *gin.Context) {

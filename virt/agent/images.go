@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"net/http"
 
 	"github.com/gin-gonic/gin"
 
@@ -100,7 +101,7 @@ func (s *server) image(c *gin.Context, kind string) (mistify.Image, bool) {
 func (s *server) getImage(kind string) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		if i, ok := s.image(c, kind); ok {
-			s.write(c, 200, i)
+			s.write(c, http.StatusOK, i)
 		}
 	}
 }
@@ -149,5 +150,5 @@ func (s *server) orderImage(c *gin.Context, o order, answer any) {
 		return
 	}
 	c.Header(mistify.HeaderJob, st.ID)
-	s.write(c, 202, answer)
+	s.write(c, http.StatusAccepted, answer)
 }

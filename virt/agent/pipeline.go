@@ -1,356 +1,55 @@
 package agent
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"maps"
-	"strings"
-	"time"
 
-	"github.com/vagoth/vagoth/trail"
 	"github.com/vagoth/vagoth/virt/mistify"
 )
 
-// runQueue works on the jobs of a queue, one after the other, and ends when
-// there is none, or when the agent is being stopped.
-func (a *Agent) runQueue(r *run, queue string) {
-	for {
-		st := a.store.head(queue)
-		a.mu.Lock()
-		if r.soft.Err() != nil && !a.held[queue] || st == nil && a.store.head(queue) == nil {
-			delete(a.runners, queue)
-			a.mu.Unlock()
-			return
-		}
-		a.mu.Unlock()
-		if st != nil && !a.runJob(r, st) {
-			a.mu.Lock()
-			delete(a.runners, queue)
-			a.mu.Unlock()
-			return
-		}
-	}
+// pipeline is an action with what is called for it.
+type pipeline struct {
+	action mistify.Action
+	stages []step
 }
 
-// runJob brings a job to its end. It is false if the agent was stopped before.
-func (a *Agent) runJob(r *run, st *state) bool {
-	p := a.actions[st.Action]
-	if _, there := p.now(st); !there {
-		return a.settle(r, st, func() *change {
-			next := *st
-			err := fmt.Errorf("what is done for %s was changed in the config since the job was queued, and stage %s is not there any more", st.Action, st.Stage)
-			if st.Undo != nil {
-				err = fmt.Errorf("%w; what stage %s had made, which failed (%s), may still be there: look, and delete the guest", err, st.Undo.Stage, st.Undo.Cause)
+type step struct {
+	Stage
+	service *service
+	text    string // as people know it: "2/3 Libvirt.Create of libvirt"
+
+	undoText string // the same of its undo
+}
+
+func openPipelines(cfg Config, services map[string]*service) (map[string]*pipeline, error) {
+	pipelines := map[string]*pipeline{}
+	for name, c := range cfg.Actions {
+		action, err := mistify.ParseAction(name)
+		if err != nil {
+			return nil, err
+		}
+		p := &pipeline{action: action}
+		for i, s := range c.Stages {
+			text := fmt.Sprintf("%d/%d %s of %s", i+1, len(c.Stages), s.Method, s.Service)
+			at := step{Stage: s, service: services[s.Service], text: text}
+			if s.Undo != "" {
+				at.undoText = undoWord + fmt.Sprintf("%d/%d %s of %s", i+1, len(c.Stages), s.Undo, s.Service)
 			}
-			next.fail(err)
-			return &change{jobs: []*state{&next}}
-		}) != nil
-	}
-	for st != nil && !st.Status.Ended() {
-		at, _ := p.now(st)
-		if st.Status == mistify.JobRunning {
-			if !a.takeHeld(st.queue()) && at.service.acquire(r.hard) != nil {
-				return false
-			}
-		} else if st = a.start(r, st, at); st == nil {
-			return false
+			p.stages = append(p.stages, at)
 		}
-		out, err := a.callStage(r.hard, p, at, st)
-		if err != nil && r.hard.Err() != nil {
-			a.settle(r, st, func() *change { return &change{jobs: []*state{a.interrupted(st)}} })
-			return false
-		}
-		st = a.settle(r, st, func() *change { return a.after(r, p, st, out, err) })
+		pipelines[name] = p
 	}
-	return st != nil
+	return pipelines, nil
 }
 
-// start waits until a stage may be called, takes a place for it, and writes that
-// it runs. It is nil if the agent is being stopped.
-func (a *Agent) start(r *run, st *state, at step) *state {
-	if wait := time.UnixMilli(st.RetryAt).Sub(a.now()); st.RetryAt > 0 && wait > 0 {
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-r.soft.Done():
-			return nil
-		}
+// pipeline finds what is done for an action to something of this type.
+func (a *Agent) pipeline(kind, base string) (*pipeline, error) {
+	name := mistify.ActionFor(kind, base)
+	if p := a.actions[name]; p != nil {
+		return p, nil
 	}
-	if r.soft.Err() != nil || at.service.acquire(r.soft) != nil {
-		return nil
-	}
-	now := a.settle(r, st, func() *change {
-		next := a.fresh(st)
-		next.Status, next.UpdatedAt = mistify.JobRunning, since(a.now())
-		if next.StartedAt.IsZero() {
-			next.StartedAt = next.UpdatedAt
-		}
-		return &change{jobs: []*state{&next}}
-	})
-	if now == nil {
-		at.service.release()
-	}
-	return now
-}
-
-// settle writes what became of a job, with the guest's lock held while that is
-// decided and written. What cannot be written is tried again until it can, or
-// until the agent is given up: then it is nil, and the job is what it was.
-func (a *Agent) settle(r *run, st *state, decide func() *change) *state {
-	wait := 50 * time.Millisecond
-	for told := false; ; told = true {
-		leave, err := a.locks.enter(context.Background(), st.queue())
-		if err == nil {
-			c := decide()
-			err = a.store.do(context.Background(), c)
-			leave()
-			if err == nil {
-				a.tell(c)
-				return c.jobs[0]
-			}
-		}
-		if !told {
-			a.log.Error("agent: what became of a job cannot be written, and is tried again", "job", st.ID, "err", err, "trail", st.Trail)
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-r.hard.Done():
-			timer.Stop()
-			return nil
-		case <-a.store.failed:
-			timer.Stop()
-			return nil
-		}
-		wait = min(2*wait, 5*time.Second)
-	}
-}
-
-// tell logs the ends of jobs.
-func (a *Agent) tell(c *change) {
-	for _, st := range c.jobs {
-		switch st.Status {
-		case mistify.JobComplete:
-			a.log.Info("agent: a job is complete", "job", st.ID, "guest", st.GuestID, "action", st.Action, "took", st.UpdatedAt.Sub(st.StartedAt).Round(time.Microsecond), "trail", st.Trail)
-		case mistify.JobQueued, mistify.JobRunning:
-			if st.Undo != nil {
-				a.log.Warn("agent: a stage failed, and what the job made is removed", "job", st.ID, "guest", st.GuestID, "action", st.Action, "failed", st.Undo.Stage, "stage", st.Stage, "err", st.Message, "trail", st.Trail)
-			}
-		case mistify.JobError:
-			a.log.Warn("agent: a job failed", "job", st.ID, "guest", st.GuestID, "action", st.Action, "stage", st.Stage, "err", st.Message, "trail", st.Trail)
-		}
-	}
-}
-
-// outcome is what a stage answered.
-type outcome struct {
-	in, guest *mistify.Guest // what it was given, and what it answered
-	message   string
-	retry     int // seconds
-}
-
-// callStage calls one stage, with a place of its service that it gives back.
-func (a *Agent) callStage(ctx context.Context, p *pipeline, at step, st *state) (out outcome, err error) {
-	t := st.Trail
-	if t.Job == "" {
-		t.Job, t.Attempt = st.ID, st.Attempt
-	}
-	ctx = trail.With(ctx, t)
-	switch p.action.On {
-	case mistify.OnImage:
-		req := mistify.ImageRequest{}
-		if st.Image != nil {
-			req = *st.Image
-		}
-		return out, at.service.call(ctx, a.cfg.AsyncTimeout, at.Method, &req, &mistify.ImageResponse{})
-	case mistify.OnSnapshot:
-		req := mistify.SnapshotRequest{}
-		if st.Snapshot != nil {
-			req = *st.Snapshot
-		}
-		return out, at.service.call(ctx, a.cfg.AsyncTimeout, at.Method, &req, &mistify.SnapshotResponse{})
-	}
-	if out.in = st.Guest; out.in == nil {
-		known := a.store.guest(st.GuestID)
-		if known == nil {
-			at.service.release()
-			return out, notFound("there is no guest %s any more", st.GuestID)
-		}
-		if out.in, err = known.decode(); err != nil {
-			at.service.release()
-			return out, err
-		}
-	}
-	var resp mistify.GuestResponse
-	req := mistify.GuestRequest{Guest: out.in, Action: p.action.Name, Args: at.Args}
-	if at.Undo != "" {
-		req.Job = st.ID
-	}
-	if err := at.service.call(ctx, a.cfg.AsyncTimeout, at.Method, &req, &resp); err != nil {
-		return out, err
-	}
-	out.guest, out.message, out.retry = resp.Guest, clip(resp.Message), resp.Retry
-	return out, out.check(at)
-}
-
-// check refuses an answer that cannot be about the guest.
-func (o *outcome) check(at step) error {
-	switch g := o.guest; {
-	case g == nil && o.retry > 0:
-		return nil
-	case g == nil:
-		return fmt.Errorf("%s of the sub-agent %s answered without a guest: it must answer with the guest as it is now", at.Method, at.Service)
-	case !strings.EqualFold(g.ID, o.in.ID):
-		return fmt.Errorf("%s of the sub-agent %s answered with the guest %.64q and was asked for %s", at.Method, at.Service, g.ID, o.in.ID)
-	}
-	g := o.guest
-	g.ID, g.Type = o.in.ID, o.in.Type // whatever it says: neither changes
-	g.Carry(o.in)
-	if err := g.Validate(); err != nil {
-		// It is the sub-agent's fault, and no invalid request of who queued the job.
-		return fmt.Errorf("%s of the sub-agent %s answered with a guest that is not kept: %s", at.Method, at.Service, err.Error())
-	}
-	return nil
-}
-
-// after is what follows from the outcome of a stage. The caller has the guest's
-// lock. Where a next stage can be called at once it is marked as running in the
-// same record, with a place taken for it.
-func (a *Agent) after(r *run, p *pipeline, st *state, out outcome, err error) *change {
-	if st.Undo != nil {
-		return a.afterUndo(r, p, st, out, err)
-	}
-	next := a.fresh(st)
-	next.UpdatedAt, next.Message = since(a.now()), out.message
-	c := &change{jobs: []*state{&next}}
-	if err == nil && out.guest != nil {
-		err = a.keep(c, &next, out)
-	}
-	switch {
-	case err != nil:
-		if isPanic(err) {
-			err = fmt.Errorf("%s of %s: %w", p.stages[st.Index].Method, p.stages[st.Index].Service, err)
-		}
-		a.failed(r, p, &next, err)
-	case out.retry > 0 && st.Retries >= a.cfg.MaxRetries:
-		a.failed(r, p, &next, fmt.Errorf("stage %s asked %d times to be tried again, which is as often as it is (max_retries); it said: %s", st.Stage, st.Retries+1, out.message))
-	case out.retry > 0:
-		wait := a.cfg.MaxRetryWait
-		if s := time.Duration(out.retry); s < wait/time.Second {
-			wait = s * time.Second
-		}
-		next.Status, next.Attempt, next.Retries = mistify.JobQueued, st.Attempt+1, st.Retries+1
-		next.RetryAt = a.now().Add(wait).UnixMilli()
-	case st.Index+1 < len(p.stages):
-		at := p.stages[st.Index+1]
-		next.Index, next.Stage, next.Retries, next.RetryAt, next.Status = st.Index+1, at.text, 0, 0, mistify.JobQueued
-		if a.hold(r, st.queue(), at) {
-			next.Status = mistify.JobRunning
-		}
-	default:
-		next.end(mistify.JobComplete)
-		next.Stage = ""
-		a.forget(c, p, &next)
-	}
-	return c
-}
-
-// hold takes a place for the next stage, if it need not wait for one. A place
-// that was held for a change that could not be written is the next one's.
-func (a *Agent) hold(r *run, queue string, at step) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if r.soft.Err() != nil && !a.held[queue] {
-		return false
-	}
-	if !a.held[queue] && !at.service.tryAcquire() {
-		return false
-	}
-	a.held[queue] = true
-	return true
-}
-
-// keep makes what a stage answered what is known of the guest, or of the one
-// that the job has borrowed.
-func (a *Agent) keep(c *change, next *state, out outcome) error {
-	g := out.guest.Clone()
-	known := a.store.guest(g.ID)
-	if known == nil {
-		next.Guest = g
-		return nil
-	}
-	stored, err := known.decode()
+	action, err := mistify.ParseAction(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	before := stored.Metadata
-	if next.Guest != nil { // what was asked for with the job, and what was patched since
-		before = next.Guest.Metadata
-	}
-	g.Metadata = merge(before, out.in.Metadata, out.guest.Metadata)
-	next.Guest = nil
-	c.put, err = newGuest(g)
-	return err
-}
-
-// fresh is a copy of a job with the guest that it has now: whoever patches the
-// metadata of a guest patches those of the jobs that bring it, too. The caller
-// has the guest's lock.
-func (a *Agent) fresh(st *state) state {
-	next := *st
-	if now := a.store.job(st.ID); now != nil && !now.Status.Ended() {
-		next.Guest = now.Guest
-	}
-	return next
-}
-
-// merge applies to stored metadata what a stage changed: somebody may have
-// changed others of them while it ran.
-func merge(stored, before, after map[string]string) map[string]string {
-	if maps.Equal(before, after) {
-		return stored
-	}
-	out := maps.Clone(stored)
-	if out == nil {
-		out = map[string]string{}
-	}
-	for k := range before {
-		if _, still := after[k]; !still {
-			delete(out, k)
-		}
-	}
-	for k, v := range after {
-		if old, was := before[k]; !was || old != v {
-			out[k] = v
-		}
-	}
-	return out
-}
-
-var errGone = errors.New("the guest was deleted before the job's turn came")
-
-// forget drops a guest that was deleted or undefined, with the jobs behind that.
-func (a *Agent) forget(c *change, p *pipeline, done *state) {
-	base := p.action.Base
-	if p.action.On != mistify.OnGuest || base != "delete" && base != "undefine" || a.store.guest(done.GuestID) == nil {
-		return
-	}
-	a.drop(c, done, base == "undefine", errGone)
-}
-
-// drop forgets the guest of a job that has ended, and ends the jobs behind it,
-// but for those that bring a guest of their own if such are kept.
-func (a *Agent) drop(c *change, done *state, keepOwn bool, why error) {
-	c.put, c.drop = nil, done.GuestID
-	for _, st := range a.store.waiting(done.queue()) {
-		if st.ID == done.ID || keepOwn && st.Guest != nil {
-			continue
-		}
-		ended := *st
-		ended.UpdatedAt = done.UpdatedAt
-		ended.fail(why)
-		c.jobs = append(c.jobs, &ended)
-	}
+	return nil, &UnconfiguredError{Action: name, Addition: action.Addition}
 }

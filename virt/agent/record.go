@@ -56,11 +56,11 @@ type state struct {
 }
 
 // queue is the name of the queue that the job stands in.
-func (s *state) queue() string {
-	if s.Queue != "" {
-		return s.Queue
+func (st *state) queue() string {
+	if st.Queue != "" {
+		return st.Queue
 	}
-	return s.GuestID
+	return st.GuestID
 }
 
 // The parts of a record: a letter, a length, bytes.
@@ -231,4 +231,28 @@ func (g *guest) decode() (*mistify.Guest, error) {
 		return nil, fmt.Errorf("the stored guest %s cannot be read: %w", g.id, err)
 	}
 	return v, nil
+}
+
+// fail makes st a job that has ended with an error.
+func (st *state) fail(err error) {
+	st.end(mistify.JobError)
+	st.Message, st.Kind = clip(err.Error()), mistify.KindOf(err)
+}
+
+func (st *state) end(status mistify.JobStatus) {
+	st.Status = status
+	st.Guest, st.Image, st.Snapshot, st.RetryAt, st.Retries, st.Undo, st.Made = nil, nil, nil, 0, 0, nil, false
+}
+
+// clip bounds a message that is kept.
+func clip(text string) string {
+	const most = 2048
+	return clipTo(text, most)
+}
+
+func clipTo(text string, most int) string {
+	if len(text) > most {
+		return text[:most] + "..."
+	}
+	return text
 }

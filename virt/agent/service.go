@@ -100,38 +100,3 @@ func openServices(cfg Config, local map[string]http.Handler) (map[string]*servic
 	}
 	return services, nil
 }
-
-// pipeline is an action with what is called for it.
-type pipeline struct {
-	action mistify.Action
-	stages []step
-}
-
-type step struct {
-	Stage
-	service *service
-	text    string // as people know it: "2/3 Libvirt.Create of libvirt"
-
-	undoText string // the same of its undo
-}
-
-func openPipelines(cfg Config, services map[string]*service) (map[string]*pipeline, error) {
-	pipelines := map[string]*pipeline{}
-	for name, c := range cfg.Actions {
-		action, err := mistify.ParseAction(name)
-		if err != nil {
-			return nil, err
-		}
-		p := &pipeline{action: action}
-		for i, s := range c.Stages {
-			text := fmt.Sprintf("%d/%d %s of %s", i+1, len(c.Stages), s.Method, s.Service)
-			at := step{Stage: s, service: services[s.Service], text: text}
-			if s.Undo != "" {
-				at.undoText = undoWord + fmt.Sprintf("%d/%d %s of %s", i+1, len(c.Stages), s.Undo, s.Service)
-			}
-			p.stages = append(p.stages, at)
-		}
-		pipelines[name] = p
-	}
-	return pipelines, nil
-}

@@ -83,29 +83,6 @@ func (a *Agent) submit(ctx context.Context, o order) (*state, *guest, error) {
 	return st, known, nil
 }
 
-// begin marks a job as one that runs, before it is written, if nothing is before
-// it and its first stage can be called at once. That saves a sync.
-func (a *Agent) begin(st *state, p *pipeline, queue string) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.run == nil || a.run.soft.Err() != nil || !p.stages[0].service.tryAcquire() {
-		return false
-	}
-	a.held[queue] = true
-	st.Status, st.StartedAt = mistify.JobRunning, st.QueuedAt
-	return true
-}
-
-// takeHeld reports whether the first job of the queue has its place already; it
-// is the caller's then.
-func (a *Agent) takeHeld(queue string) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	had := a.held[queue]
-	delete(a.held, queue)
-	return had
-}
-
 // prepare makes the change that queues the job, or refuses. The caller has the
 // guest's lock.
 func (a *Agent) prepare(ctx context.Context, o order, known *guest) (*pipeline, *change, error) {
@@ -170,87 +147,4 @@ func (a *Agent) prepare(ctx context.Context, o order, known *guest) (*pipeline, 
 	}
 	st.Guest = given
 	return p, c, nil
-}
-
-// pipeline finds what is done for an action to something of this type.
-func (a *Agent) pipeline(kind, base string) (*pipeline, error) {
-	name := mistify.ActionFor(kind, base)
-	if p := a.actions[name]; p != nil {
-		return p, nil
-	}
-	action, err := mistify.ParseAction(name)
-	if err != nil {
-		return nil, err
-	}
-	return nil, &UnconfiguredError{Action: name, Addition: action.Addition}
-}
-
-// fenced refuses a token that is lower than one seen before, and gives the fence
-// that is to be remembered, if it is another.
-func (a *Agent) fenced(id string, token trail.Token) (*fence, error) {
-	highest := a.store.token(id)
-	switch {
-	case token.IsZero() && a.cfg.RequireToken:
-		return nil, fmt.Errorf("%w: this agent takes changes with a token only (require_token), in the header %s", mistify.ErrFenced, mistify.HeaderToken)
-	case token.IsZero():
-		return nil, nil
-	case token.Compare(highest) < 0:
-		return nil, fmt.Errorf("%w: the guest %s has seen %s, and %s is lower: somebody else was given it since; nothing was done", mistify.ErrFenced, id, highest, token)
-	case token == highest:
-		return nil, nil
-	}
-	return &fence{guest: id, token: token}, nil
-}
-
-// patchMetadata changes a guest's metadata.
-func (a *Agent) patchMetadata(ctx context.Context, id string, patch mistify.MetadataPatch) (map[string]string, error) {
-	leave, err := a.locks.enter(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
-	known := a.store.guest(id)
-	if known == nil {
-		return nil, notFound("there is no guest %s", id)
-	}
-	c := &change{}
-	if c.fence, err = a.fenced(id, trail.From(ctx).Token); err != nil {
-		return nil, err
-	}
-	g, err := known.decode()
-	if err != nil {
-		return nil, err
-	}
-	if g.Metadata, err = patch.Apply(g.Metadata); err != nil {
-		return nil, err
-	}
-	if c.put, err = newGuest(g); err != nil {
-		return nil, err
-	}
-	for _, st := range a.store.waiting(id) {
-		if st.Guest == nil {
-			continue
-		}
-		next := *st // it will make the guest what it was given
-		next.Guest = st.Guest.Clone()
-		if next.Guest.Metadata, err = patch.Apply(st.Guest.Metadata); err != nil {
-			return nil, err
-		}
-		c.jobs = append(c.jobs, &next)
-	}
-	return g.Metadata, a.store.do(ctx, c)
-}
-
-// patchHost changes the host's metadata.
-func (a *Agent) patchHost(ctx context.Context, patch mistify.MetadataPatch) (map[string]string, error) {
-	leave, err := a.locks.enter(ctx, hostQueue)
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
-	meta, err := patch.Apply(a.store.metadata())
-	if err != nil {
-		return nil, err
-	}
-	return meta, a.store.do(ctx, &change{meta: meta})
 }
