@@ -16,7 +16,8 @@ import (
 	"github.com/vagoth/vagoth/virt/mistify"
 )
 
-// people is an authenticator with one token for each role.
+// people is an authenticator whose tokens are the roles that they give, known ones
+// or not.
 type people struct{}
 
 var errWho = errors.New("who are you")
@@ -24,36 +25,73 @@ var errWho = errors.New("who are you")
 func (people) Authenticate(r *http.Request) (auth.Identity, error) {
 	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 	switch role := auth.Role(token); role {
-	case auth.Reader, auth.Operator, auth.Admin, auth.Worker, anybody:
+	case auth.Operator, anybody:
 		return auth.Identity{Name: "the-" + token, Role: role}, nil
 	case "none":
 		return auth.Identity{Name: "the-" + token}, nil
-	case "expired":
-		return auth.Identity{}, fmt.Errorf("the token is over: %w", errWho)
 	}
 	return auth.Identity{}, errWho
 }
 
-// Every route, by everybody.
+// someTokens is a store with a token for each role, one that has expired and one
+// that was revoked; a wrong one is in none.
+func someTokens(t *testing.T) (store *auth.Store, secrets map[string]string) {
+	t.Helper()
+	now := time.Date(2024, 2, 29, 12, 0, 0, 0, time.UTC)
+	store, err := auth.Open(filepath.Join(t.TempDir(), "tokens"), auth.Options{Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets = map[string]string{"": "", "wrong": "vagoth_00000000_" + strings.Repeat("A", 43), "garbage": "a b"}
+	for who, want := range map[string]auth.Spec{
+		"worker": {Role: auth.Worker}, "reader": {Role: auth.Reader}, "operator": {Role: auth.Operator}, "admin": {Role: auth.Admin},
+		"expired": {Role: auth.Admin, Expires: now.Add(time.Hour)}, "revoked": {Role: auth.Admin},
+	} {
+		want.Name = who
+		made, secret, err := store.Create(t.Context(), want)
+		if err == nil && who == "revoked" {
+			_, err = store.Revoke(t.Context(), made.ID)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		secrets[who] = secret
+	}
+	now = now.Add(2 * time.Hour)
+	return store, secrets
+}
+
+// Every route, by everybody: with the tokens that operators make, and with an
+// identity whose role is none.
 func TestRoles(t *testing.T) {
 	cfg := testConfig()
 	cfg.Profiling = true
-	h := newHost(t, hostOptions{cfg: &cfg, deps: Deps{Auth: people{}}})
-	s := &server{a: h.agent}
-	rank := map[auth.Role]int{auth.Reader: 1, auth.Operator: 2, auth.Admin: 3} // a worker may nothing here
-	asked := 0
-	for _, r := range s.routes() {
-		path := strings.NewReplacer(":guest", vm1, ":job", vm1, ":disk", "0", ":name", "one", ":image", "img").Replace(r.path)
-		if strings.HasSuffix(path, "/profile") || strings.HasSuffix(path, "/trace") {
+	store, secrets := someTokens(t)
+	rank := map[string]int{"reader": 1, "operator": 2, "admin": 3} // all others may nothing here
+	whoever := []string{"", "wrong", "garbage", "expired", "revoked", "worker", "reader", "operator", "admin"}
+	asked := everyRoute(t, newHost(t, hostOptions{cfg: &cfg, deps: Deps{Auth: store}}), secrets, whoever, rank)
+	asked += everyRoute(t, newHost(t, hostOptions{cfg: &cfg, deps: Deps{Auth: people{}}}), map[string]string{"none": "none", "anybody": "anybody"}, []string{"none", "anybody"}, rank)
+	if asked < 400 {
+		t.Errorf("only %d were asked", asked)
+	}
+}
+
+// everyRoute asks every route as each of these people.
+func everyRoute(t *testing.T, h *host, secrets map[string]string, whoever []string, rank map[string]int) (asked int) {
+	t.Helper()
+	least := map[auth.Role]int{auth.Reader: 1, auth.Operator: 2, auth.Admin: 3}
+	for _, r := range (&server{a: h.agent}).routes() {
+		path := concrete(r.path, vm1, "0", "one", "img")
+		switch {
+		case strings.HasSuffix(path, "/profile"):
+			continue // it takes a second, and trace shows the same
+		case strings.HasSuffix(path, "/trace"):
 			path += "?seconds=1"
-			if !strings.HasSuffix(r.path, "/trace") {
-				continue // it takes a second, and the other one shows the same
-			}
 		}
-		for _, who := range []string{"", "wrong", "expired", "none", "anybody", "worker", "reader", "operator", "admin"} {
+		for _, who := range whoever {
 			var headers []string
-			if who != "" {
-				headers = []string{"Authorization", "Bearer " + who}
+			if secret := secrets[who]; secret != "" {
+				headers = []string{"Authorization", "Bearer " + secret}
 			}
 			body := ""
 			if r.method == "POST" || r.method == "PATCH" {
@@ -61,12 +99,13 @@ func TestRoles(t *testing.T) {
 			}
 			a := h.do(r.method, path, body, headers...)
 			asked++
+			known := rank[who] > 0 || who == "worker" || who == "none" || who == "anybody"
 			want := "through"
 			switch {
 			case r.role == anybody:
-			case who == "" || who == "wrong" || who == "expired":
+			case !known:
 				want = "401"
-			case rank[auth.Role(who)] < rank[r.role]:
+			case rank[who] < least[r.role]:
 				want = "403"
 			}
 			got := "through"
@@ -81,9 +120,7 @@ func TestRoles(t *testing.T) {
 			}
 		}
 	}
-	if asked < 400 {
-		t.Errorf("only %d were asked", asked)
-	}
+	return asked
 }
 
 // The least role of each route, as the manual says it.
