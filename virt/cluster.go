@@ -33,8 +33,8 @@ func (p Parts) Driver(name string) (Driver, error) {
 		return d, nil
 	}
 	hint := ""
-	if s := component.Suggest(name, maps.Keys(p.Drivers)); s != "" {
-		hint = fmt.Sprintf(" (did you mean %q?)", s)
+	if s := component.Choices(name, maps.Keys(p.Drivers)); s != "" {
+		hint = " (" + s + ")"
 	}
 	return nil, fmt.Errorf("%w: there is no driver %q%s: add a section [drivers.%s] to the configuration", ErrInvalid, name, hint, name)
 }

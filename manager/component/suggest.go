@@ -2,6 +2,7 @@ package component
 
 import (
 	"iter"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -40,6 +41,21 @@ func DidYouMean(word string, known iter.Seq[string]) string {
 	}
 	return ""
 }
+
+// Choices gives `did you mean "path"?` if a known word is near, else which ones there are if they are few, or "".
+func Choices(word string, known iter.Seq[string]) string {
+	if s := DidYouMean(word, known); s != "" {
+		return s
+	}
+	all := slices.Sorted(known)
+	if len(all) == 0 || len(all) > maxChoices {
+		return ""
+	}
+	return "there is " + strings.Join(all, ", ")
+}
+
+// maxChoices is how many words are worth reading through.
+const maxChoices = 8
 
 // tolerance is how many slips a word of n letters may have and still be recognised.
 func tolerance(n int) int {

@@ -80,6 +80,25 @@ func TestSuggest(t *testing.T) {
 	}
 }
 
+func TestChoices(t *testing.T) {
+	nine := strings.Fields("aaa bbb ccc ddd eee fff ggg hhh iii")
+	for _, c := range []struct {
+		word  string
+		known []string
+		want  string
+	}{
+		{"debain", []string{"linux", "debian"}, `did you mean "debian"?`},
+		{"debian", []string{"linux", "bsd"}, "there is bsd, linux"},
+		{"debian", nil, ""},
+		{"debian", nine, ""},
+		{"debian", nine[:8], "there is aaa, bbb, ccc, ddd, eee, fff, ggg, hhh"},
+	} {
+		if got := component.Choices(c.word, slices.Values(c.known)); got != c.want {
+			t.Errorf("Choices(%q, %q) is %q, want %q", c.word, c.known, got, c.want)
+		}
+	}
+}
+
 func TestSuggestDoesNotDependOnTheOrder(t *testing.T) {
 	for _, known := range [][]string{{"bat", "cat", "hat"}, {"hat", "cat", "bat"}, {"cat", "bat", "hat"}} {
 		if got := component.Suggest("xat", slices.Values(known)); got != "bat" {

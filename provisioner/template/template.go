@@ -177,7 +177,7 @@ func event(ctx context.Context, what string, node registry.Draft, old *registry.
 }
 
 func hint(word string, known iter.Seq[string]) string {
-	if s := component.DidYouMean(word, known); s != "" {
+	if s := component.Choices(word, known); s != "" {
 		return " (" + s + ")"
 	}
 	return ""
