@@ -65,11 +65,13 @@ func images(t *testing.T) string {
 func TestSuite(t *testing.T) {
 	testbed.Need(t, "libvirt")
 	daemon, url := testbed.Libvirt(t), images(t)
+	cfg := config(daemon)
+	cfg.URI = libvirtdir.Defaults().URI // the host has an address of its own
 	var made atomic.Int64
 	drivertest.Run(t, func(t *testing.T) drivertest.Fixture {
 		return drivertest.Fixture{
-			Driver: open(t, config(daemon)),
-			Hosts:  []virt.Host{{ID: "hv1"}},
+			Driver: open(t, cfg),
+			Hosts:  []virt.Host{{ID: "hv1", Address: daemon.URI()}},
 			Guest: func(*testing.T) virt.Guest {
 				id := fmt.Sprintf("suite-%d", made.Add(1))
 				def := virt.Filled(id, virt.Definition{CPU: 1, Memory: 16, Disks: []virt.Disk{{Size: 1}}, NICs: []virt.NIC{{Type: "user"}}})
