@@ -18,7 +18,7 @@ func BenchmarkStartStop(b *testing.B) {
 	g := mistify.Guest{ID: "0f8fad5b-d9cb-469f-a165-70867728950e", CPU: 1, Memory: 16, Disks: []mistify.Disk{{Size: 1}}, Console: virt.Console{Serial: "none"}}
 	h.create(g)
 	h.act(g.ID, "poweroff")
-	times := 30
+	times := 15
 	if os.Getenv("VAGOTH_BENCH") == "small" {
 		times = 1
 	}

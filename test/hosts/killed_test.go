@@ -231,8 +231,8 @@ func (d *doomed) settled() {
 	all, err := d.client.Jobs(d.Context(), 1000)
 	d.must("list the jobs", err)
 	for _, j := range all {
-		// All their stages can be done again; only the removal of an image is one that cannot.
-		if j.Status == mistify.JobError && j.GuestID != "" {
+		// All their stages can be done again, and so they are.
+		if j.Status == mistify.JobError && (j.Action == "create" || j.Action == "delete") {
 			d.Errorf("after a kill %s of %s ended as %s: %s", j.Action, j.GuestID, j.Status, j.Message)
 		}
 	}

@@ -59,6 +59,12 @@ func Run(t *testing.T, open func(*testing.T) Fixture) {
 	}
 }
 
+// RunConsole checks the promise about consoles alone, for fixtures whose guests
+// are slow to say something.
+func RunConsole(t *testing.T, open func(*testing.T) Fixture) {
+	t.Run("Console", func(t *testing.T) { console(newBench(t, open)) })
+}
+
 func defineAppears(b *bench) {
 	g := b.defined()
 	b.state(g, virt.Stopped)

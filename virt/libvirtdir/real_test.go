@@ -23,6 +23,7 @@ const patience = 90 * time.Second // for what a guest does under emulation, on a
 // typed at, a disk is plugged in and let go of while it runs, and its image stays
 // as long as it does.
 func TestReal(t *testing.T) {
+	t.Parallel()
 	kernel, initrd := testbed.Guest(t)
 	daemon, url := testbed.Libvirt(t), images(t)
 	d, h := open(t, config(daemon)), virt.Host{ID: "hv1"}

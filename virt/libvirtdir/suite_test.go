@@ -61,8 +61,10 @@ func images(t *testing.T) string {
 
 // The conformance suite, on one real libvirtd for all of its subtests. Its
 // guests stop at their BIOS: what a guest does when asked to shut down or
-// reboot is TestRealLifecycle's of package virt/libvirt, and its console TestReal's.
+// reboot is TestRealLifecycle's of package virt/libvirt, and its console
+// TestConsole's.
 func TestSuite(t *testing.T) {
+	t.Parallel()
 	testbed.Need(t, "libvirt")
 	daemon, url := testbed.Libvirt(t), images(t)
 	cfg := config(daemon)
@@ -87,6 +89,25 @@ func TestSuite(t *testing.T) {
 			NoLiveDetach: true,
 			Timeout:      30 * time.Second,
 			Guests:       4,
+		}
+	})
+}
+
+// Consoles are those of guests that run Linux.
+func TestConsole(t *testing.T) {
+	t.Parallel()
+	kernel, initrd := testbed.Guest(t)
+	daemon := testbed.Libvirt(t)
+	drivertest.RunConsole(t, func(t *testing.T) drivertest.Fixture {
+		return drivertest.Fixture{
+			Driver: open(t, config(daemon)),
+			Hosts:  []virt.Host{{ID: "hv1"}},
+			Guest: func(*testing.T) virt.Guest {
+				def := virt.Filled("web1", virt.Definition{CPU: 1, Memory: 128, Boot: virt.Boot{Kernel: kernel, Initrd: initrd, Cmdline: "console=ttyS0"}})
+				return virt.Guest{ID: "web1", UUID: def.UUID, Name: "web1", Definition: def}
+			},
+			Console: &drivertest.Console{Says: testbed.GuestUp},
+			Timeout: patience,
 		}
 	})
 }
