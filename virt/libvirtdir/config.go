@@ -16,11 +16,11 @@ import (
 	"github.com/vagoth/vagoth/virt/subagent/fetch"
 )
 
-// Hosts are the keys of package virt/libvirt, Fetching those of downloads.
-type (
-	Hosts    = libvirt.Config
-	Fetching = fetch.Config
-)
+// Hosts are the keys of package virt/libvirt.
+type Hosts = libvirt.Config
+
+// Fetching are the keys of downloads.
+type Fetching = fetch.Config
 
 // Config is a [drivers.NAME] section with use = libvirt.
 type Config struct {
