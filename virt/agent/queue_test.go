@@ -228,30 +228,49 @@ func TestRetryWaits(t *testing.T) {
 	}
 }
 
-// max_pending bounds the calls to a service.
+// max_pending bounds the calls to a service: the jobs of other guests wait, and
+// show that they do.
 func TestMaxPending(t *testing.T) {
 	cfg := testConfig()
 	cfg.Services["test"] = ServiceConfig{MaxPending: 3}
 	h := newHost(t, hostOptions{cfg: &cfg})
 	var at, most atomic.Int32
+	full, free := make(chan struct{}), make(chan struct{})
 	h.sub.onGuest(func(_ context.Context, _ string, r *mistify.GuestRequest) (*mistify.GuestResponse, error) {
-		if n := at.Add(1); n > most.Load() {
-			most.Store(n)
-		}
+		n := at.Add(1)
 		defer at.Add(-1)
-		time.Sleep(2 * time.Millisecond) // so that others could come
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		if n == 3 {
+			select {
+			case full <- struct{}{}:
+			case <-free:
+			}
+		}
+		<-free
 		return answerSame(r)
 	})
 	var jobs []string
 	for n := range 20 {
 		jobs = append(jobs, h.want(202, "POST", "/guests", `{"id":"`+uuidOf(n)+`"}`).job())
 	}
+	<-full
+	running := 0
+	for _, id := range jobs {
+		if h.agent.store.job(id).Status == mistify.JobRunning {
+			running++
+		}
+	}
+	if running != 3 {
+		t.Errorf("%d jobs run at once", running)
+	}
+	close(free)
 	for _, id := range jobs {
 		if j := h.ended(id); j.Status != mistify.JobComplete {
 			t.Errorf("%+v", j)
 		}
 	}
-	if n := most.Load(); n > 3 || n < 2 {
+	if n := most.Load(); n != 3 {
 		t.Errorf("%d calls at once", n)
 	}
 	if n := len(h.agent.services["test"].places); n != 0 {
