@@ -26,10 +26,11 @@ import (
 const crashEnv = "VAGOTH_TEST_AGENT_CHILD"
 
 // crashConfig has a create of three stages, of which the second is not
-// idempotent, and a delete.
+// idempotent, and a delete. Of three guests that are made at once one finds no
+// place free, so that jobs also begin later than they are queued.
 func crashConfig(port int) Config {
 	cfg := Defaults()
-	cfg.Services = map[string]ServiceConfig{"test": {Port: port, MaxPending: 8}}
+	cfg.Services = map[string]ServiceConfig{"test": {Port: port, MaxPending: 2}}
 	cfg.Actions = map[string]ActionConfig{
 		"create": {Stages: []Stage{
 			{Service: "test", Method: "Crash.One", Idempotent: true}, {Service: "test", Method: "Crash.Two"}, {Service: "test", Method: "Crash.Three", Idempotent: true},
