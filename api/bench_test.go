@@ -20,6 +20,7 @@ import (
 
 	"github.com/vagoth/vagoth/internal/benchdisk"
 	"github.com/vagoth/vagoth/internal/gcroom"
+	"github.com/vagoth/vagoth/internal/spareprocs"
 	"github.com/vagoth/vagoth/manager"
 	"github.com/vagoth/vagoth/scheduler"
 	"github.com/vagoth/vagoth/scheduler/broker"
@@ -32,6 +33,8 @@ import (
 // this package.
 func BenchmarkPackages(b *testing.B) {
 	defer gcroom.Take().Release() // as the daemon does
+	spareprocs.Take()             // too
+	defer spareprocs.Release()
 	for _, clients := range []int{1, 16} {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
 			benchPackages(b, clients, func(address string) benchWorker { return dialWire(b, address) })

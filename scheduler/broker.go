@@ -170,4 +170,5 @@ type Listener struct {
 	Name    string // for the log
 	Address string // host:port
 	Handler http.Handler
+	Small   bool // requests and answers are small and none is a stream, so that it can be served with less effort
 }

@@ -12,6 +12,7 @@ func (b *Broker) Listeners() []scheduler.Listener {
 		return nil
 	}
 	return []scheduler.Listener{{
-		Name: "spin-broker's verbs", Address: b.cfg.SpinListen, Handler: spin.New(b, spin.Options{Lease: b.cfg.SpinLease, Now: b.now}),
+		Name: "spin-broker's verbs", Address: b.cfg.SpinListen, Small: true,
+		Handler: spin.New(b, spin.Options{Lease: b.cfg.SpinLease, Now: b.now}),
 	}}
 }

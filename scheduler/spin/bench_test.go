@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/vagoth/vagoth/internal/benchdisk"
 	"github.com/vagoth/vagoth/internal/gcroom"
+	"github.com/vagoth/vagoth/internal/leanserver"
+	"github.com/vagoth/vagoth/internal/spareprocs"
 	"github.com/vagoth/vagoth/scheduler"
 	"github.com/vagoth/vagoth/scheduler/broker"
 	"github.com/vagoth/vagoth/scheduler/spin"
@@ -39,17 +42,16 @@ func serve(tb testing.TB, b *broker.Broker) (address string) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	srv := &http.Server{Handler: spin.New(b, spin.Options{}), ReadHeaderTimeout: 5 * time.Second}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = srv.Serve(l) // ends with Close
-	}()
+	srv := leanserver.New(spin.New(b, spin.Options{}), leanserver.Limits{
+		HeaderTimeout: 5 * time.Second, BodyTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxBody: 1 << 20,
+	}, slog.New(slog.DiscardHandler))
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
 	tb.Cleanup(func() {
-		if err := srv.Close(); err != nil {
+		srv.Close(nil)
+		if err := <-done; err != nil {
 			tb.Error(err)
 		}
-		<-done
 	})
 	return l.Addr().String()
 }
@@ -176,6 +178,8 @@ func (w *wire) pack(client int) error {
 // time and every write synced: packages of 10 commands over 4 queues.
 func BenchmarkVerbs(b *testing.B) {
 	defer gcroom.Take().Release() // as the daemon does
+	spareprocs.Take()             // too
+	defer spareprocs.Release()
 	for _, clients := range []int{1, 16} {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
 			br := openBroker(b, b.TempDir())

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/vagoth/vagoth/internal/leanserver"
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/scheduler"
 	"github.com/vagoth/vagoth/trail"
@@ -182,8 +183,8 @@ func (h *handler) next(w http.ResponseWriter, r *http.Request, queue string) err
 		return notFound("there is no command for %q now", queue)
 	}
 	l := &list[0]
-	if err := r.Context().Err(); err != nil { // who asked is gone, and would keep the command for the whole lease
-		return errors.Join(err, h.s.HandBack(context.WithoutCancel(r.Context()), l.Hold, "the agent did not wait for the answer"))
+	if leanserver.Left(r) { // who asked is gone, and would keep the command for the whole lease
+		return errors.Join(context.Canceled, h.s.HandBack(context.WithoutCancel(r.Context()), l.Hold, "the agent did not wait for the answer"))
 	}
 	id := h.attempts.add(r.Context(), l.Hold)
 	writeBody(w, http.StatusOK, func(b []byte) []byte {

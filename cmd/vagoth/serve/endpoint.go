@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/vagoth/vagoth/internal/leanserver"
 )
 
 // maxHeaderBytes bounds the headers of a request.
@@ -30,8 +32,14 @@ type Endpoint struct {
 	address  string // for people
 	listener net.Listener
 	bounded  *bounded
-	http     *http.Server
-	ended    context.CancelCauseFunc // of the contexts of its requests
+	server   server
+}
+
+// server is what answers at a listener: that of net/http, or a lean one.
+type server interface {
+	Serve(l net.Listener) error // until Shutdown or Close, which is no error
+	Shutdown(ctx context.Context) error
+	Close(cause error) // the contexts of requests end with the cause
 }
 
 // NewEndpoint serves h at l, with TLS if secure is not nil, once Serve is called.
@@ -42,7 +50,7 @@ func NewEndpoint(name string, l net.Listener, secure *tls.Config, h http.Handler
 		listener = tls.NewListener(b, secure)
 	}
 	base, ended := context.WithCancelCause(context.Background())
-	return &Endpoint{name: name, address: l.Addr().String(), listener: listener, bounded: b, ended: ended, http: &http.Server{
+	return &Endpoint{name: name, address: l.Addr().String(), listener: listener, bounded: b, server: &full{ended: ended, http: &http.Server{
 		Handler:           patient(h, limits.BodyTimeout),
 		BaseContext:       func(net.Listener) context.Context { return base },
 		ReadHeaderTimeout: limits.HeaderTimeout,
@@ -50,7 +58,39 @@ func NewEndpoint(name string, l net.Listener, secure *tls.Config, h http.Handler
 		MaxHeaderBytes:    maxHeaderBytes,
 		TLSNextProto:      map[string]func(*http.Server, *tls.Conn, http.Handler){}, // HTTP/1.1 alone
 		ErrorLog:          slog.NewLogLogger(log.With("listener", name).Handler(), slog.LevelDebug),
-	}}
+	}}}
+}
+
+// maxLeanBody bounds a request to a lean endpoint.
+const maxLeanBody = 1 << 20
+
+// NewLeanEndpoint serves at l a handler of small requests and answers, of which
+// none is a stream.
+func NewLeanEndpoint(name string, l net.Listener, h http.Handler, limits Limits, log *slog.Logger) *Endpoint {
+	b := newBounded(l, limits.MaxConnections, limits.BodyTimeout, true)
+	return &Endpoint{name: name, address: l.Addr().String(), listener: b, bounded: b, server: leanserver.New(h, leanserver.Limits{
+		HeaderTimeout: limits.HeaderTimeout, BodyTimeout: limits.BodyTimeout, IdleTimeout: limits.IdleTimeout, MaxBody: maxLeanBody,
+	}, log.With("listener", name))}
+}
+
+// full is the server of net/http.
+type full struct {
+	http  *http.Server
+	ended context.CancelCauseFunc // of the contexts of its requests
+}
+
+func (f *full) Serve(l net.Listener) error {
+	if err := f.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func (f *full) Shutdown(ctx context.Context) error { return f.http.Shutdown(ctx) }
+
+func (f *full) Close(cause error) {
+	f.ended(cause)
+	_ = f.http.Close() // what is cut off has nobody to tell
 }
 
 // Address is where it listens, for people.
@@ -58,27 +98,26 @@ func (e *Endpoint) Address() string { return e.address }
 
 // Serve serves until Shutdown, which is no error.
 func (e *Endpoint) Serve() error {
-	if err := e.http.Serve(e.listener); !errors.Is(err, http.ErrServerClosed) {
+	if err := e.server.Serve(e.listener); err != nil {
 		return fmt.Errorf("cannot serve %s any longer: %w", e.name, err)
 	}
 	return nil
 }
 
 // Shutdown lets nobody new in and waits for the requests under way.
-func (e *Endpoint) Shutdown(ctx context.Context) error { return e.http.Shutdown(ctx) }
+func (e *Endpoint) Shutdown(ctx context.Context) error { return e.server.Shutdown(ctx) }
 
 // Close cuts off what Shutdown did not wait for; the requests' contexts end with
 // the cause.
 func (e *Endpoint) Close(cause error) {
-	e.ended(cause)
-	_ = e.http.Close()
+	e.server.Close(cause)
 	e.bounded.wait()
 }
 
 // Abandon closes what was never served.
 func (e *Endpoint) Abandon() error {
-	e.ended(nil)
 	err := e.listener.Close()
+	e.server.Close(nil)
 	e.bounded.wait()
 	return err
 }

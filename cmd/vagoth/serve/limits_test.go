@@ -247,3 +247,70 @@ func freeAddress(t *testing.T) string {
 	defer func() { _ = l.Close() }()
 	return l.Addr().String()
 }
+
+// What is small is bounded as well: slow requests are cut off, one connection too
+// many is told so, and what is under way when the daemon stops is answered.
+func TestSchedulersSmallListeners(t *testing.T) {
+	w := newWork()
+	began, leave := make(chan struct{}), make(chan struct{})
+	w.listeners = []scheduler.Listener{{Name: "own", Address: freeAddress(t), Small: true, Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/wait" {
+			close(began)
+			<-leave
+		}
+		_, _ = io.WriteString(rw, "done")
+	})}}
+	s, o := prepared(t, tempDir(t), strings.Replace(impatient, "idle_timeout = 300ms", "idle_timeout = 1m", 1), w.menu())
+	s.run(o)
+	connect := func() net.Conn {
+		c, err := net.Dial("tcp", w.listeners[0].Address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	status := func(c net.Conn) int {
+		t.Helper()
+		answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		return answer.StatusCode
+	}
+	for _, slow := range []string{"GET / HTTP/1.1\r\nHost: own\r\nX-Long: ", "POST / HTTP/1.1\r\nHost: own\r\nContent-Length: 9\r\n\r\nx"} {
+		c := connect()
+		send(t, c, slow)
+		if got := status(c); got != http.StatusRequestTimeout {
+			t.Errorf("a slow request: %d", got)
+		}
+	}
+	var open []net.Conn
+	for range 3 {
+		c := connect()
+		send(t, c, "GET / HTTP/1.1\r\nHost: own\r\n\r\n")
+		if got := status(c); got != http.StatusOK {
+			t.Fatalf("%d", got)
+		}
+		open = append(open, c)
+	}
+	if got := status(connect()); got != http.StatusTooManyRequests {
+		t.Errorf("one connection too many: %d", got)
+	}
+	send(t, open[0], "GET /wait HTTP/1.1\r\nHost: own\r\n\r\n")
+	<-began
+	ended := make(chan error, 1)
+	go func() { ended <- s.stop() }()
+	s.waitFor("stopping")
+	close(leave)
+	if got := status(open[0]); got != http.StatusOK {
+		t.Errorf("what was under way when it stopped: %d", got)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

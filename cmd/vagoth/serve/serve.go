@@ -35,6 +35,7 @@ import (
 	"github.com/vagoth/vagoth/auth"
 	"github.com/vagoth/vagoth/internal/gcroom"
 	"github.com/vagoth/vagoth/internal/lockfile"
+	"github.com/vagoth/vagoth/internal/spareprocs"
 	"github.com/vagoth/vagoth/manager"
 )
 
@@ -150,6 +151,8 @@ func prepare(s *manager.Settings, o Options) (*daemon, error) {
 // serve opens the cluster, serves it and closes it.
 func (d *daemon) serve(ctx context.Context) error {
 	defer gcroom.Take().Release()
+	spareprocs.Take()
+	defer spareprocs.Release()
 	d.systemd().Status("opening the stores in " + d.settings.Data)
 	timings := api.NewTimings()
 	m, err := manager.Open(ctx, d.settings, manager.Options{

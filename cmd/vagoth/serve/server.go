@@ -48,15 +48,22 @@ func (d *daemon) listen(ctx context.Context) (err error) {
 		if err != nil {
 			return fmt.Errorf("cannot serve %s: %w", own.Name, err)
 		}
-		d.add(cfg, own.Name, l, nil, own.Handler)
+		if !own.Small {
+			d.add(cfg, own.Name, l, nil, own.Handler)
+			continue
+		}
+		d.servers = append(d.servers, NewLeanEndpoint(own.Name, l, own.Handler, limits(cfg), d.log))
 	}
 	return nil
 }
 
 // add puts a bounded server in front of h.
 func (d *daemon) add(cfg manager.Daemon, name string, l net.Listener, secure *tls.Config, h http.Handler) {
-	limits := Limits{MaxConnections: cfg.MaxConnections, HeaderTimeout: cfg.HeaderTimeout, BodyTimeout: cfg.BodyTimeout, IdleTimeout: cfg.IdleTimeout}
-	d.servers = append(d.servers, NewEndpoint(name, l, secure, h, limits, d.log))
+	d.servers = append(d.servers, NewEndpoint(name, l, secure, h, limits(cfg), d.log))
+}
+
+func limits(cfg manager.Daemon) Limits {
+	return Limits{MaxConnections: cfg.MaxConnections, HeaderTimeout: cfg.HeaderTimeout, BodyTimeout: cfg.BodyTimeout, IdleTimeout: cfg.IdleTimeout}
 }
 
 // start serves.
