@@ -1,10 +1,12 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -251,6 +253,57 @@ func (s *server) jobLog(c *gin.Context) {
 		lines = []scheduler.Line{}
 	}
 	s.answer(c, lines, err)
+}
+
+// jobLines is the log from some line on, for those who follow it: with wait it
+// answers when there are more lines, or the job has ended.
+func (s *server) jobLines(c *gin.Context) {
+	id, ok := s.checkRef(c, "id")
+	if !ok {
+		return
+	}
+	d, err := waitFor(c)
+	after := 0
+	if text, given := c.GetQuery("after"); given && err == nil {
+		if after, err = strconv.Atoi(text); err != nil || after < 0 {
+			err = &registry.InvalidError{Field: "after", Reason: fmt.Sprintf("%.32q is not the number of a line, as next of an answer is", text)}
+		}
+	}
+	switch {
+	case err != nil:
+		s.fail(c, err)
+		return
+	case d == 0:
+		part, err := s.logPart(c.Request.Context(), id, after)
+		s.answer(c, part, err)
+		return
+	}
+	follower, ok := capable[scheduler.LogFollower](s, c, "way to follow a log")
+	if !ok {
+		return
+	}
+	if !s.idle(c) {
+		s.overloaded(c)
+		return
+	}
+	ctx, cancel := s.until(c, d)
+	defer cancel()
+	part, err := follower.LogAfter(ctx, id, after)
+	if part.Lines == nil {
+		part.Lines = []scheduler.Line{}
+	}
+	s.answer(c, part, err)
+}
+
+// logPart is what there is of a log, on any scheduler.
+func (s *server) logPart(ctx context.Context, id string, after int) (scheduler.LogPart, error) {
+	st, err := s.m.Scheduler.Status(ctx, id) // before its lines, so that none is missed at its end
+	if err != nil {
+		return scheduler.LogPart{}, err
+	}
+	lines, err := s.m.Scheduler.Log(ctx, id)
+	fresh := append([]scheduler.Line{}, lines[min(after, len(lines)):]...)
+	return scheduler.LogPart{Lines: fresh, Next: len(lines), State: st.State}, err
 }
 
 func (s *server) guestInfo(c *gin.Context) {

@@ -70,6 +70,12 @@ func TestJobs(t *testing.T) {
 	if it := must[Item](t)(c.Node(c.ctx, "web1")); it.Node.Parent() != "h1" || it.ParentName != "first" {
 		t.Errorf("the node is on %s (%s)", it.Node.Parent(), it.ParentName)
 	}
+	if part, err := c.JobLines(c.ctx, st.ID, 0, 0); err != nil || len(part.Lines) != 1 || part.Next != 1 || part.State != scheduler.Succeeded {
+		t.Errorf("the lines %+v, %v", part, err)
+	}
+	if part, err := c.JobLines(c.ctx, st.ID, 0, time.Second); !errors.Is(err, scheduler.ErrUnsupported) {
+		t.Errorf("where nobody is woken: %+v, %v", part, err)
+	}
 	if lines, err := c.JobLog(c.ctx, st.ID); err != nil || len(lines) != 1 || lines[0].Text != "placing on h1" {
 		t.Errorf("%v, %v", lines, err)
 	}

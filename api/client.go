@@ -282,6 +282,19 @@ func (c *Client) JobLog(ctx context.Context, id string) (lines []scheduler.Line,
 	return lines, c.call(ctx, "GET", jobPath(id, "log"), nil, &lines)
 }
 
+// JobLines returns the lines that a job has logged behind the first so many. If
+// there are none it waits, at most so long, for the next or for the job's end.
+func (c *Client) JobLines(ctx context.Context, id string, after int, wait time.Duration) (part scheduler.LogPart, err error) {
+	path := jobPath(id, "lines")
+	if path != "" {
+		path += fmt.Sprintf("?after=%d", after)
+	}
+	if wait > 0 {
+		path += "&wait=" + url.QueryEscape(wait.String())
+	}
+	return part, c.call(ctx, "GET", path, nil, &part)
+}
+
 // Export writes every node as JSON lines.
 func (c *Client) Export(ctx context.Context, w io.Writer) error {
 	body, err := c.open(ctx, "GET", "/v1/registry/export", nil)

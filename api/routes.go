@@ -102,6 +102,8 @@ func (s *server) jobRoutes() []route {
 			help: "a job's status with its attempts, waiting up to the time wait (such as 30s) for its end"},
 		{method: "GET", path: "/v1/jobs/:id/log", do: s.jobLog, out: []scheduler.Line{}, role: reader,
 			help: "the lines that a job has logged"},
+		{method: "GET", path: "/v1/jobs/:id/lines", do: s.jobLines, out: scheduler.LogPart{}, query: []string{"after", "wait"}, role: reader,
+			help: "the lines behind the first so many (after); with wait (such as 30s) it answers when there are some, or the job has ended or is parked"},
 		{method: "POST", path: "/v1/jobs/:id/cancel", do: s.cancelJob, out: scheduler.Status{}, role: operator, load: urgent,
 			help: "end a job early; a running one ends when its function returns"},
 		{method: "POST", path: "/v1/jobs/:id/retry", do: s.retryJob, brief: true, in: scheduler.RetryOptions{}, out: []scheduler.Status{}, role: operator,

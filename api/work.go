@@ -24,7 +24,8 @@ func (s *server) next(c *gin.Context) {
 	if !ok || !s.body(c, &w, MaxBody) {
 		return
 	}
-	w.Worker = signed(identity(c).Name, w.Worker)
+	w.Identity = identity(c).Name
+	w.Worker = signed(w.Identity, w.Worker)
 	if err := checkWant(w); err != nil {
 		s.fail(c, err)
 		return
@@ -111,8 +112,9 @@ func checkWant(w scheduler.Want) error {
 	return nil
 }
 
-// checkHold refuses what no worker can hold.
-func checkHold(at string, h scheduler.Hold) error {
+// checkHold refuses what no worker can hold, and notes who shows it.
+func checkHold(c *gin.Context, at string, h *scheduler.Hold) error {
+	h.Identity = identity(c).Name
 	if err := registry.CheckName(h.Job); err != nil {
 		return &registry.InvalidError{Field: at + "job", Reason: err.Error()}
 	}
@@ -125,7 +127,7 @@ func (s *server) heartbeat(c *gin.Context) {
 	if !ok || !s.body(c, &beat, MaxBody) {
 		return
 	}
-	err := checkHold("", beat.Hold)
+	err := checkHold(c, "", &beat.Hold)
 	var beaten scheduler.Beaten
 	if err == nil {
 		beaten, err = b.Heartbeat(c.Request.Context(), beat)
@@ -139,7 +141,7 @@ func (s *server) addLog(c *gin.Context) {
 	if !ok || !s.body(c, &req, MaxBody) {
 		return
 	}
-	err := checkHold("", req.Hold)
+	err := checkHold(c, "", &req.Hold)
 	if err == nil && len(req.Lines) > MaxLines {
 		err = &registry.InvalidError{Field: "lines", Reason: fmt.Sprintf("there are %d, at most %d are taken at once", len(req.Lines), MaxLines)}
 	}
@@ -167,8 +169,8 @@ func (s *server) complete(c *gin.Context) {
 		s.fail(c, &registry.InvalidError{Field: "completions", Reason: fmt.Sprintf("there are %d, at most %d are taken at once", len(list), MaxComplete)})
 		return
 	}
-	for i, e := range list {
-		if err := checkHold(at(i), e.Hold); err != nil {
+	for i := range list {
+		if err := checkHold(c, at(i), &list[i].Hold); err != nil {
 			s.fail(c, err)
 			return
 		}
@@ -205,7 +207,7 @@ func (s *server) handBack(c *gin.Context) {
 	if !ok || !s.body(c, &req, MaxBody) {
 		return
 	}
-	err := checkHold("", req.Hold)
+	err := checkHold(c, "", &req.Hold)
 	if err == nil {
 		err = b.HandBack(c.Request.Context(), req.Hold, req.Reason)
 	}

@@ -22,6 +22,7 @@ type ActionConfig struct {
 	Help    string           `ini:"help" help:"one line for people"`
 	Params  ParamList        `ini:"params" help:"all that it takes, with ! what is required; without this key anything; types are string, integer, number, boolean, object, array, duration" example:"channel:string! count:integer"`
 	Timeout time.Duration    `ini:"timeout" help:"longest run of one attempt; command_timeout if empty, none for remote" min:"100ms"`
+	Grace   time.Duration    `ini:"grace" help:"time that a program has to end after SIGTERM, before it is killed; 5 seconds if empty" min:"100ms" max:"10m"`
 	Urgent  YesNo            `ini:"urgent" help:"its jobs overtake those that wait in their queue"`
 	Token   component.Secret `ini:"token" help:"sent to a URL as a bearer token"`
 }
@@ -213,6 +214,10 @@ func (r *actionReader) read(at actionLine) {
 	}
 	command, isCommand := strings.CutPrefix(run, "exec:")
 	isURL := strings.HasPrefix(run, "http://") || strings.HasPrefix(run, "https://")
+	if !isCommand && at.cfg.Grace > 0 {
+		problem("a grace is for a program", "leave it out")
+		return
+	}
 	if _, ok := r.known[run]; !isURL && at.cfg.Token.Reveal() != "" {
 		problem("a token is for a URL", "leave it out")
 		return
@@ -241,7 +246,7 @@ func (r *actionReader) read(at actionLine) {
 		problem("this program runs no commands", choices("", r.known))
 		return
 	case isCommand:
-		a, err = r.menu.Command(at.name, strings.Fields(command), timeout)
+		a, err = r.menu.Command(at.name, strings.Fields(command), timeout, at.cfg.Grace)
 	default:
 		problem(fmt.Sprintf("%.64q is neither a built-in action nor exec:/path/of/a/program, an http(s) URL or remote", run), r.meant(run))
 		return

@@ -158,11 +158,15 @@ func fakeMenu(l *ledger) manager.Menu {
 				"vm_stop":  {Name: "vm_stop", Urgent: true},
 			}
 		},
-		Command: func(name string, argv []string, timeout time.Duration) (scheduler.Action, error) {
+		Command: func(name string, argv []string, timeout, grace time.Duration) (scheduler.Action, error) {
 			if argv[0][0] != '/' {
 				return scheduler.Action{}, errors.New("the program's path is not absolute")
 			}
-			return scheduler.Action{Name: name, Help: fmt.Sprint(argv), Timeout: timeout}, nil
+			help := fmt.Sprint(argv)
+			if grace != 0 {
+				help += " grace " + grace.String()
+			}
+			return scheduler.Action{Name: name, Help: help, Timeout: timeout}, nil
 		},
 		URL: func(name, address string, token component.Secret, timeout time.Duration) (scheduler.Action, error) {
 			if strings.Contains(address, "@") {

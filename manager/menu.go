@@ -36,8 +36,9 @@ type Menu struct {
 	Actions func(c virt.Cluster) map[string]scheduler.Action
 	// Command makes the action of a line such as `notify = exec:/usr/bin/notify`,
 	// URL that of `notify = https://hooks.example.org/notify`. What the action
-	// takes, and whether it is urgent, is the manager's to say.
-	Command func(name string, argv []string, timeout time.Duration) (scheduler.Action, error)
+	// takes, and whether it is urgent, is the manager's to say. The grace is the
+	// time that a program has to end when it is asked to; 0 leaves it to Command.
+	Command func(name string, argv []string, timeout, grace time.Duration) (scheduler.Action, error)
 	URL     func(name, address string, token component.Secret, timeout time.Duration) (scheduler.Action, error)
 
 	Defaults Defaults

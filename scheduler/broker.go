@@ -16,6 +16,8 @@ type Runner interface {
 	// through its context with ErrHandedBack as the cause, waits for it and
 	// hands back the jobs whose functions answered with that cause: they keep
 	// their place and begin again with a higher attempt. Only one Run at a time.
+	// An error says that the scheduler can do nothing more until it is opened
+	// again, as when its disk has failed; nothing that was acknowledged is lost.
 	Run(ctx context.Context, o RunOptions) error
 }
 
@@ -63,6 +65,8 @@ type Want struct {
 	Max     int      `json:"max,omitempty"`     // at most so many; 0 is 1, the most is MaxNext
 	Wait    Span     `json:"wait,omitzero"`     // how long to wait for the first, at most MaxWait
 	Lease   Span     `json:"lease,omitzero"`    // how long it may be silent; 0 is the scheduler's, MinLease to MaxLease
+
+	Identity string `json:"-"` // who it is, see Hold
 }
 
 // Bounds of Want.
@@ -75,9 +79,15 @@ const (
 )
 
 // Hold is what a worker shows: the job, and the token of its lease.
+//
+// Identity is who shows it. A worker does not say it: whoever let it in by its
+// credentials does. A lease is good for the identity that took it, and for
+// somebody of this machine, whose identity is empty; so a token that was seen in
+// a log or a listing is of no use to others.
 type Hold struct {
-	Job   string      `json:"job"`
-	Token trail.Token `json:"token"`
+	Job      string      `json:"job"`
+	Token    trail.Token `json:"token"`
+	Identity string      `json:"-"`
 }
 
 // Lease is a job in the hands of a worker.

@@ -187,6 +187,21 @@ type Event struct {
 	Job    Status `json:"job"`    // as it is now
 }
 
+// LogFollower wakes those who follow a job's log.
+type LogFollower interface {
+	// LogAfter gives the lines of a job's log behind the first so many. If there
+	// are none it waits for the next, for the job's end or until it is parked,
+	// or for the end of ctx, which is no error.
+	LogAfter(ctx context.Context, id string, after int) (LogPart, error)
+}
+
+// LogPart is a part of a job's log.
+type LogPart struct {
+	Lines []Line `json:"lines"`
+	Next  int    `json:"next"`  // the lines up to here: ask for those after it
+	State State  `json:"state"` // of the job; when it has ended nothing follows
+}
+
 func plural(n int) string {
 	if n == 1 {
 		return "one job"

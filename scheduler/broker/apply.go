@@ -62,7 +62,7 @@ func (r *handed) apply(c *core) error {
 	}
 	c.touch(j)
 	p := j.history()
-	p.token, p.started, p.said, p.ready, p.delay = token, r.at, 0, 0, 0
+	p.token, p.identity, p.started, p.said, p.ready, p.delay = token, r.identity, r.at, 0, 0, 0
 	p.percent, p.progress, p.errText, p.code, p.err = 0, "", "", "", nil
 	if len(p.attempts) == maxAttempts {
 		p.attempts = append(p.attempts[:0], p.attempts[1:]...)

@@ -14,9 +14,9 @@ func (b *Broker) Heartbeat(_ context.Context, beat scheduler.Beat) (scheduler.Be
 	if b.closed {
 		return scheduler.Beaten{}, scheduler.ErrClosed
 	}
-	j, err := b.held(beat.Hold)
-	if err != nil || !j.run.remote {
-		return scheduler.Beaten{}, stale(beat.Hold)
+	j, err := b.held(beat.Hold, false)
+	if err != nil {
+		return scheduler.Beaten{}, err
 	}
 	r, now := j.run, b.mono()
 	if beat.Progress != "" {
@@ -43,7 +43,7 @@ func (b *Broker) AddLog(_ context.Context, h scheduler.Hold, list ...string) err
 	if b.closed {
 		return scheduler.ErrClosed
 	}
-	j, err := b.held(h)
+	j, err := b.held(h, false)
 	if err != nil {
 		return err
 	}
@@ -66,6 +66,7 @@ func (b *Broker) addLines(j *job, list ...string) {
 	}
 	if len(r.list) > 0 {
 		b.note(r)
+		b.wakeLog(j)
 	}
 }
 

@@ -38,11 +38,14 @@ type Broker struct {
 	runner    runner
 	events    events
 	waits     map[*job]chan struct{} // closed when the job ends
+	logs      map[*job]chan struct{} // closed when there are more lines, or it changes
 	awaits    map[*job]map[*job]int  // jobs for which functions of others wait
 	ride      []record               // applied, and not written yet
 	frozen    bool                   // nothing is handed out
 	closing   bool                   // nothing is taken any more
 	closed    bool
+	broken    error         // the journal failed: nothing can be written any more
+	dead      chan struct{} // closed then
 	snapping  bool
 	stopSnap  context.CancelFunc // of the snapshot that is being written
 	lastSnap  int64              // bytes
@@ -63,6 +66,7 @@ var (
 	_ scheduler.QueueInspector = (*Broker)(nil)
 	_ scheduler.Builder        = (*Broker)(nil)
 	_ scheduler.Watcher        = (*Broker)(nil)
+	_ scheduler.LogFollower    = (*Broker)(nil)
 	_ scheduler.Server         = (*Broker)(nil)
 )
 
@@ -117,7 +121,7 @@ func newBroker(cfg Config, deps scheduler.Deps) *Broker {
 	b := &Broker{
 		actions: deps.Actions, log: deps.Log, now: deps.Now, began: time.Now(),
 		lanes: newLanes(), waiters: waiters{byQueue: map[string][]*waiter{}, byAction: map[string][]*waiter{}},
-		limits: map[string]*limit{}, waits: map[*job]chan struct{}{}, awaits: map[*job]map[*job]int{},
+		dead: make(chan struct{}), limits: map[string]*limit{}, waits: map[*job]chan struct{}{}, logs: map[*job]chan struct{}{}, awaits: map[*job]map[*job]int{},
 	}
 	b.cfg.set(cfg.withDefaults())
 	if b.log == nil {
@@ -261,6 +265,9 @@ func (b *Broker) Close() error {
 	<-gone
 
 	err := b.do(context.Background(), &plain{records: []record{&closed{at: b.now().UnixNano()}}})
+	if errors.Is(err, journal.ErrFailed) {
+		err = nil // Run, and whoever wanted something, was told
+	}
 	b.mu.Lock()
 	b.closed = true
 	for _, w := range b.waiters.all() {
@@ -272,6 +279,9 @@ func (b *Broker) Close() error {
 	for j, ch := range b.waits {
 		delete(b.waits, j)
 		close(ch)
+	}
+	for j := range b.logs {
+		b.wakeLog(j)
 	}
 	b.thawed.Broadcast()
 	b.setAlarm()

@@ -139,6 +139,9 @@ func (d *dec) small(most uint64, what string) uint64 {
 	return v
 }
 
+// more reports whether something follows.
+func (d *dec) more() bool { return d.err == nil && len(d.b) > 0 }
+
 // end is the mistake, if there was one, also of bytes that are left over.
 func (d *dec) end() error {
 	if d.err == nil && len(d.b) > 0 {

@@ -165,6 +165,7 @@ func (b *Broker) round(batch []command, errs []error, todo []int) (later []int) 
 	t.release()
 	if err != nil {
 		b.ride = append(ride, b.ride...)
+		b.breaks(err)
 		for _, i := range t.prepared {
 			errs[i] = err
 		}
@@ -228,6 +229,16 @@ func (b *Broker) write(t *tx) error {
 		return fmt.Errorf("it cannot be written: %w", err)
 	}
 	return nil
+}
+
+// breaks notes that the store can take nothing more, if that is what err says. What
+// it holds is what was acknowledged; all else waits for the next time that it is
+// opened. The caller holds b.mu.
+func (b *Broker) breaks(err error) {
+	if b.broken == nil && errors.Is(err, journal.ErrFailed) {
+		b.broken = err
+		close(b.dead)
+	}
 }
 
 // bundleSize is how many bytes of records go into one bundle, or the first of

@@ -12,6 +12,7 @@ import (
 // answer is how an attempt ended, as its worker says.
 type answer struct {
 	scheduler.Completion
+	inside bool   // a function of this process says so
 	back   bool   // it is given back
 	reason string // why
 	goErr  error  // the error itself, of a function of this process
@@ -37,7 +38,7 @@ func (c *completeCmd) prepare(b *Broker, t *tx) error {
 	}
 	for _, a := range c.list {
 		a.job, a.err = nil, nil
-		j, err := b.held(a.Hold)
+		j, err := b.held(a.Hold, a.inside)
 		if err != nil {
 			if a.job = b.saidBefore(a); a.job == nil {
 				a.err = err
@@ -57,24 +58,28 @@ func (c *completeCmd) prepare(b *Broker, t *tx) error {
 	return nil
 }
 
-// held finds the job of a lease that is valid.
-func (b *Broker) held(h scheduler.Hold) (*job, error) {
+// held finds the job of a lease that is valid, and of whom says so: a function of
+// this process, or a worker outside.
+func (b *Broker) held(h scheduler.Hold, inside bool) (*job, error) {
 	j := b.core.jobs[h.Job]
-	if j == nil || j.run == nil || j.run.token != h.Token || j.run.remote && b.mono() >= j.run.until {
+	if j == nil || j.run == nil || j.run.token != h.Token || j.run.remote == inside || j.run.remote && b.mono() >= j.run.until || !j.past.takenBy(h) {
 		return nil, stale(h)
 	}
 	return j, nil
 }
 
+// takenBy reports whether who shows the hold of the last attempt may speak of it.
+func (p *past) takenBy(h scheduler.Hold) bool { return h.Identity == "" || h.Identity == p.identity }
+
 func stale(h scheduler.Hold) error {
-	return fmt.Errorf("%w: the token %s of job %.64s is not that of an attempt that runs: drop what it has done and ask for the next job", scheduler.ErrStale, h.Token, h.Job)
+	return fmt.Errorf("%w: the token %s of job %.64s is not that of an attempt that runs, or not yours: drop what it has done and ask for the next job", scheduler.ErrStale, h.Token, h.Job)
 }
 
 // saidBefore finds the job of an answer that was taken already, so that a worker
 // whose connection broke may say it again.
 func (b *Broker) saidBefore(a *answer) *job {
 	j := b.core.jobs[a.Job]
-	if j == nil || j.run != nil || j.past == nil || j.past.token != a.Token || j.past.said == 0 || a.back || j.past.said != saidHash(a.Completion) {
+	if j == nil || j.run != nil || j.past == nil || j.past.token != a.Token || j.past.said == 0 || a.back || !j.past.takenBy(a.Hold) || j.past.said != saidHash(a.Completion) {
 		return nil
 	}
 	return j

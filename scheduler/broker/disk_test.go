@@ -114,6 +114,66 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
+// TestFailedJournal has the store fail for good: Run ends and says so, nobody is
+// told of what is not on disk or gets another job, and the store that is opened
+// again holds what was acknowledged.
+func TestFailedJournal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := make(chan struct{})
+		b, r := recorded(testConfig(), scheduler.Deps{Actions: map[string]scheduler.Action{"do": {Name: "do", Run: func(context.Context, scheduler.Task) (any, error) {
+			<-gate
+			return nil, nil
+		}}}})
+		ctx := t.Context()
+		ended := make(chan error, 1)
+		go func() { ended <- b.Run(ctx, scheduler.RunOptions{}) }()
+		do := func(id, queue, action string) error {
+			_, err := b.Submit(ctx, scheduler.Package{Jobs: []scheduler.Job{{ID: id, Queue: queue, Action: action}}})
+			return err
+		}
+		if err := errors.Join(do("a", "q", "do"), do("b", "q", "do"), do("far", "r1", "far"), do("far2", "r1", "far")); err != nil {
+			t.Fatal(err)
+		}
+		list, err := b.Next(ctx, scheduler.Want{})
+		if err != nil || len(list) != 1 {
+			t.Fatal(list, err)
+		}
+		synctest.Wait()
+		acknowledged := slices.Clone(r.records)
+		r.refuse(fmt.Errorf("%w: input/output error", journal.ErrFailed))
+		if _, errs := b.Complete(ctx, scheduler.Completion{Hold: list[0].Hold}); !errors.Is(errs[0], journal.ErrFailed) {
+			t.Errorf("a completion: %v", errs[0])
+		}
+		close(gate)
+		if err := <-ended; !errors.Is(err, journal.ErrFailed) || !strings.Contains(err.Error(), "open it again") {
+			t.Errorf("Run: %v", err)
+		}
+		if err := do("c", "q", "do"); !errors.Is(err, journal.ErrFailed) {
+			t.Errorf("a submission: %v", err)
+		}
+		if list, err := b.Next(ctx, scheduler.Want{Wait: scheduler.Span(time.Minute)}); !errors.Is(err, journal.ErrFailed) {
+			t.Errorf("a worker that asks gets %v, %v", list, err)
+		}
+		if err := b.Run(ctx, scheduler.RunOptions{}); !errors.Is(err, journal.ErrFailed) {
+			t.Errorf("Run once more: %v", err)
+		}
+		if err := b.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+		again := newCore(&b.cfg, b.isRemote)
+		for i, rec := range acknowledged {
+			if err := (&loader{core: again}).Replay(uint64(i+1), rec); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, id := range []string{"a", "b", "far", "far2"} {
+			if j := again.jobs[id]; j == nil || j.state.ended() {
+				t.Errorf("job %s, which was acknowledged and not ended: %+v", id, j)
+			}
+		}
+	})
+}
+
 // slow makes every write wait until the next call of what it returns.
 func (r *recorder) slow() (goOn func()) {
 	r.Lock()

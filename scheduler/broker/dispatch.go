@@ -226,12 +226,12 @@ func (b *Broker) place(q *queue) {
 // dispatch hands out what there is a worker for. It does nothing while a record is
 // being written that a hand-out could contradict.
 func (b *Broker) dispatch() {
-	if b.frozen || b.closing {
+	if b.frozen || b.closing || b.broken != nil {
 		return
 	}
 	for b.runner.free() && len(b.lanes.local.list) > 0 {
 		q := b.lanes.local.list[0]
-		if j := b.handOut(q, "", 0); j != nil {
+		if j := b.handOut(q, &waiter{}); j != nil {
 			b.runner.start(j)
 		}
 	}
@@ -251,7 +251,7 @@ func (b *Broker) dispatch() {
 
 // handOut gives the next job of a queue in a lane to a worker. It is nil if the
 // job cannot begin after all.
-func (b *Broker) handOut(q *queue, worker string, length time.Duration) *job {
+func (b *Broker) handOut(q *queue, w *waiter) *job {
 	j, now := q.ready[0], b.now()
 	if e := j.expires(); e != 0 && !now.Before(moment(e)) {
 		wanted := q.wants
@@ -263,13 +263,14 @@ func (b *Broker) handOut(q *queue, worker string, length time.Duration) *job {
 		b.evaluate(q)
 		return nil
 	}
+	length := w.length
 	if length == 0 {
 		length = q.cfg.Lease
 	}
 	b.withdraw(q)
 	r := &handed{
 		seq: j.seq, number: b.core.number + 1, attempt: j.attempt + uint32(j.gap) + 1, at: now.UnixNano(),
-		worker: worker, remote: j.remote, length: length,
+		worker: w.worker, identity: w.identity, remote: j.remote, length: length,
 	}
 	b.note(r)
 	q.bucket.take(b.mono())
@@ -287,7 +288,7 @@ func (b *Broker) handOut(q *queue, worker string, length time.Duration) *job {
 func (b *Broker) lease(j *job) scheduler.Lease {
 	r := j.run
 	l := scheduler.Lease{
-		Hold: scheduler.Hold{Job: j.id, Token: r.token}, Queue: j.queue.name, Action: j.action, Params: registry.TrustedDocument(j.params),
+		Hold: scheduler.Hold{Job: j.id, Token: r.token, Identity: j.past.identity}, Queue: j.queue.name, Action: j.action, Params: registry.TrustedDocument(j.params),
 		Package: j.pack.id, Attempt: int(j.attempt), Length: scheduler.Span(r.length), Until: moment(r.wall), Trail: j.trail(),
 	}
 	if t := j.timeout(); t > 0 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/vagoth/vagoth/internal/journal"
 	"github.com/vagoth/vagoth/scheduler"
 )
 
@@ -68,7 +69,7 @@ func (b *Broker) overdue(j *job, now int64, wall time.Time) *settled {
 // due commits what time has done. If the disk takes nothing it is tried again.
 func (b *Broker) due(cmd *dueCmd) {
 	err := b.do(context.Background(), cmd)
-	if err == nil || errors.Is(err, scheduler.ErrClosed) {
+	if err == nil || errors.Is(err, scheduler.ErrClosed) || errors.Is(err, journal.ErrFailed) {
 		return
 	}
 	b.log.Error("broker: what is due cannot be written, it is tried again", "jobs", len(cmd.jobs), "packages", len(cmd.packs), "err", err)

@@ -94,6 +94,7 @@ type past struct {
 	order    uint64 // among those that have ended
 	token    trail.Token
 	said     uint64 // hash of the completion that ended the last attempt
+	identity string // who took it, empty for somebody of this machine
 
 	ready int64         // when its next attempt may begin, by the wall clock
 	delay time.Duration // the backoff that ends then

@@ -23,6 +23,9 @@ func (b *Broker) Next(ctx context.Context, want scheduler.Want) ([]scheduler.Lea
 	case b.closing:
 		b.mu.Unlock()
 		return nil, scheduler.ErrClosed
+	case b.broken != nil: // no end of it could be taken
+		defer b.mu.Unlock()
+		return nil, b.broken
 	case ctx.Err() != nil:
 		b.mu.Unlock()
 		return nil, ctx.Err()
@@ -83,10 +86,12 @@ func newWaiter(want scheduler.Want) (*waiter, error) {
 		return refuse("a lease of %s: use %s to %s", want.Lease, scheduler.MinLease, scheduler.MaxLease)
 	case len(want.Queues) > scheduler.MaxWantQueues || len(want.Actions) > scheduler.MaxWantQueues:
 		return refuse("%d queues and %d actions: name at most %d of each", len(want.Queues), len(want.Actions), scheduler.MaxWantQueues)
+	case want.Identity != "" && registry.CheckTag("identity", want.Identity) != nil:
+		return refuse("the identity %.64q: use a short line of text", want.Identity)
 	case want.Worker != "" && registry.CheckTag("worker", want.Worker) != nil:
 		return refuse("the worker's name %.64q: use a short line of text", want.Worker)
 	}
-	w := &waiter{worker: want.Worker, queues: unique(want.Queues), max: max(want.Max, 1), length: want.Lease.D()}
+	w := &waiter{worker: want.Worker, identity: want.Identity, queues: unique(want.Queues), max: max(want.Max, 1), length: want.Lease.D()}
 	for _, q := range want.Queues {
 		if err := checkName("queue", q); err != nil {
 			return nil, err

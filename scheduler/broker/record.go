@@ -192,6 +192,8 @@ type handed struct {
 	worker  string
 	remote  bool
 	length  time.Duration
+
+	identity string // who took it; only written if there is one
 }
 
 func (r *handed) kind() kind { return kindHanded }
@@ -204,11 +206,17 @@ func (r *handed) put(e *enc) {
 	e.s(r.worker)
 	e.bool(r.remote)
 	e.i(int64(r.length))
+	if r.identity != "" {
+		e.s(r.identity)
+	}
 }
 
 func (r *handed) get(d *dec) {
 	r.seq, r.number, r.attempt, r.at = d.u(), d.u(), uint32(d.small(1<<32-1, "an attempt")), d.i()
 	r.worker, r.remote, r.length = d.word(), d.bool(), time.Duration(d.i())
+	if d.more() {
+		r.identity = d.word()
+	}
 }
 
 // how an attempt, or a job that waits, comes to rest.

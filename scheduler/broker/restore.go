@@ -82,6 +82,9 @@ func (r *restorer) job(d *dec) {
 	if d.bool() {
 		j.past = &past{}
 		j.past.get(d)
+		if d.more() {
+			j.past.identity = d.word()
+		}
 	}
 	if d.err != nil || j.state > expired || j.seq > r.c.seq || (j.state == running) != (j.run != nil) || j.state != waiting && j.past == nil {
 		d.fail(errors.New("a job that cannot be"))

@@ -48,16 +48,20 @@ func (b *Broker) Run(ctx context.Context, o scheduler.RunOptions) error {
 	select {
 	case <-ctx.Done():
 	case <-end:
+	case <-b.dead:
 	}
 	b.mu.Lock()
 	r.stop()
 	b.mu.Unlock()
 	work.Wait()
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	r.active = false
 	r.refresh()
-	b.mu.Unlock()
 	close(gone)
+	if b.broken != nil {
+		return fmt.Errorf("the scheduler's store takes nothing any more: %w: open it again when the cause is gone", b.broken)
+	}
 	return nil
 }
 

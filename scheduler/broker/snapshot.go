@@ -207,6 +207,9 @@ func putState(e *enc, j *job) {
 	e.bool(j.past != nil)
 	if j.past != nil {
 		j.past.put(e)
+		if j.past.identity != "" {
+			e.s(j.past.identity)
+		}
 	}
 }
 

@@ -278,6 +278,7 @@ func (b *Broker) awaiting(self, j *job) func() {
 func (b *Broker) tell(j *job) {
 	b.arm(j)
 	b.events.add(j)
+	b.wakeLog(j)
 	if why := j.cancelling(); why != "" && j.run != nil && j.run.task != nil {
 		j.run.task.cancel(errors.New(why))
 	}

@@ -32,7 +32,7 @@ type task struct {
 // attempt calls the handler and keeps what it answers.
 func (t *task) attempt() {
 	b := t.b
-	a := &answer{Completion: scheduler.Completion{Hold: scheduler.Hold{Job: t.j.id, Token: t.run.token}}}
+	a := &answer{inside: true, Completion: scheduler.Completion{Hold: scheduler.Hold{Job: t.j.id, Token: t.run.token}}}
 	returned := false
 	defer func() { // also when the handler leaves its goroutine
 		if !returned {
@@ -79,7 +79,7 @@ func (t *task) judge(a *answer, result any, err error) {
 }
 
 // finish gives the answer to the broker until it is taken: what was done must not
-// be done again because a disk is full.
+// be done again because a disk is full. A store that has failed never takes it.
 func (t *task) finish(a *answer) {
 	b := t.b
 	b.mu.Lock()
@@ -93,7 +93,7 @@ func (t *task) finish(a *answer) {
 			return
 		}
 		b.mu.Lock()
-		first, closing := t.run.note == "", b.closing
+		first, closing := t.run.note == "", b.closing || b.broken != nil
 		t.run.note = fmt.Sprintf("it has ended, and that cannot be written (%v): it is tried again", err)
 		if first {
 			b.events.add(t.j)

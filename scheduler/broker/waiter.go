@@ -10,15 +10,16 @@ import (
 
 // waiter is a worker outside that waits for a job.
 type waiter struct {
-	number  uint64 // the longest waiting has the smallest
-	worker  string
-	queues  []string
-	actions map[string]bool // nil is all
-	max     int
-	length  time.Duration
-	leases  []scheduler.Lease
-	done    chan struct{} // closed when there are leases, or nothing more will come
-	err     error
+	number   uint64 // the longest waiting has the smallest
+	worker   string
+	identity string
+	queues   []string
+	actions  map[string]bool // nil is all
+	max      int
+	length   time.Duration
+	leases   []scheduler.Lease
+	done     chan struct{} // closed when there are leases, or nothing more will come
+	err      error
 }
 
 func (w *waiter) can(action string) bool { return w.actions == nil || w.actions[action] }
@@ -186,7 +187,7 @@ func (b *Broker) first(w *waiter) *queue {
 }
 
 func (b *Broker) give(w *waiter, q *queue) {
-	if j := b.handOut(q, w.worker, w.length); j != nil {
+	if j := b.handOut(q, w); j != nil {
 		w.leases = append(w.leases, b.lease(j))
 	}
 }

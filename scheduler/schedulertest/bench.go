@@ -132,6 +132,10 @@ func (b *bench) actions() map[string]scheduler.Action {
 		return t.Job().Params, nil
 	})
 	add(scheduler.Action{Name: "gate"}, gate)
+	add(scheduler.Action{Name: "says"}, func(ctx context.Context, t scheduler.Task) (any, error) {
+		t.Log("begun")
+		return gate(ctx, t)
+	})
 	add(scheduler.Action{Name: "stop", Urgent: true}, gate)
 	add(scheduler.Action{Name: "start", Superseded: true}, gate)
 	add(scheduler.Action{Name: "fail"}, func(context.Context, scheduler.Task) (any, error) { return nil, errBoom })

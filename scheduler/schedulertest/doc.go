@@ -46,6 +46,7 @@
 //	workers outside get what is theirs, the manager's do the rest   lease/lanes, lease/actions
 //	a worker, a queue or the scheduler says how long it may be      lease/length
 //	who has no lease changes nothing and is told so, by every verb  lease/stale
+//	nor does who knows the token, and has not taken the lease       lease/identity, lease/in-process
 //	an answer that was lost can be asked for again                  lease/repeat
 //	of many completions each stands alone                           lease/each-alone
 //	a heartbeat extends the lease and keeps the progress            heartbeat
@@ -82,6 +83,7 @@
 //	a package is built step by step, checked at each                package/steps, package/refused
 //	enqueued as a whole, once; it expires, and can be cancelled     package/twice, package/expires, package/cancel, package/whole
 //	who watches is told everything in its order, or that it is not  watch, watch/too-late
+//	who follows a log is woken by each line, and by the end         watch/log
 //	too much is refused, all of it                                  too-many
 //	what has ended is forgotten by age and count, nothing else      history
 //	mistakes of earlier systems, by name                            prevented/…
@@ -103,7 +105,7 @@
 //	epoch, tokens and attempts grow                                 tokens
 //	what ran in the process comes at once                           lease/in-process
 //	a lease outside begins anew at full length, or is over          lease/outside, lease/unrecorded
-//	with its slots                                                  lease/limits
+//	with its slots, for who took it alone                           lease/limits, lease/identity
 //	a completion can be repeated to the store opened again          complete/repeat
 //	what expired meanwhile has expired                              expires-meanwhile
 //	a command runs its own jobs and no others                       run/submitted

@@ -93,6 +93,7 @@ func durables() []durableCase {
 		{"lease/in-process", inProcessAtOnce},
 		{"lease/outside", outsideFull},
 		{"lease/unrecorded", outsideUnrecorded},
+		{"lease/identity", keepsIdentity},
 		{"lease/limits", keepsSlots},
 		{"complete/repeat", keepsAnswers},
 		{"expires-meanwhile", expiresMeanwhile},

@@ -99,6 +99,25 @@ func outsideUnrecorded(h *hands, again func()) {
 	h.finish(first, "")
 }
 
+// keepsIdentity opens the store again while a worker has a job, and once more
+// after it has ended.
+func keepsIdentity(h *hands, again func()) {
+	h.actAs("disk1")
+	h.submit(job("a", "r-a", "far"))
+	l := h.get("a")
+	h.submit(job("c", "q", "ok")) // the hand-out is on disk with what comes next
+	for range 2 {
+		again()
+		h.stale("another worker that knows job and token", others(l.Hold, "disk2"))
+		h.beat(l)
+	}
+	h.finish(l, "")
+	again()
+	_, err := h.complete(scheduler.Completion{Hold: others(l.Hold, "disk2")})
+	h.wantErr("another worker that says the same again", err, scheduler.ErrStale)
+	h.finish(l, "")
+}
+
 func keepsSlots(h *hands, again func()) {
 	h.submit(limited(job("a", "r-a", "far"), "one"))
 	l := h.get("a")

@@ -23,7 +23,12 @@ type hands struct {
 	queues  scheduler.QueueInspector
 	builder scheduler.Builder
 	watcher scheduler.Watcher
+
+	identity string // of the workers outside, as credentials say it
 }
+
+// actAs lets the workers outside be somebody else from now on.
+func (h *hands) actAs(identity string) { h.identity = identity }
 
 // inHands runs fn with a fresh scheduler in fake time, and closes it.
 func inHands(t *testing.T, open Opener, s Settings, fn func(h *hands)) {
@@ -56,6 +61,7 @@ func as(who, why string) context.Context {
 // take asks for all that workers outside can have now.
 func (h *hands) take(w scheduler.Want) []scheduler.Lease {
 	h.t.Helper()
+	w.Identity = h.identity
 	list, err := h.broker.Next(ctx(), w)
 	if err != nil {
 		h.t.Fatalf("next %+v: %v", w, err)

@@ -48,6 +48,8 @@ func leases() []hand {
 		{"lease/actions", leaseActions},
 		{"lease/length", leaseLength},
 		{"lease/stale", leaseStale},
+		{"lease/in-process", leaseInProcess},
+		{"lease/identity", leaseIdentity},
 		{"lease/repeat", leaseRepeat},
 		{"lease/each-alone", leaseEachAlone},
 		{"heartbeat", heartbeat},
@@ -217,6 +219,49 @@ func leaseStale(h *hands) {
 	h.stale("one whose attempt is over, after the end", a.Hold)
 	h.stale("one who completed already", again.Hold)
 	h.want("a=succeeded", "c=succeeded", "b=waiting")
+}
+
+// leaseInProcess has somebody outside show the token of a job that a function of
+// the process does: readers can see it.
+func leaseInProcess(h *hands) {
+	h.submit(job("in", "q", "gate"))
+	h.want("in=running")
+	h.stale("one outside, of a job that runs in the process", scheduler.Hold{Job: "in", Token: h.status("in").Token})
+	h.want("in=running")
+	h.open("in", nil)
+	h.want("in=succeeded")
+}
+
+// leaseIdentity has others come with a token that they have seen somewhere.
+func leaseIdentity(h *hands) {
+	h.actAs("disk1")
+	h.submit(retries(job("a", "r-a", "far"), 2, time.Minute))
+	l := h.get("a")
+	h.actAs("disk2")
+	h.stale("another worker that knows job and token", others(l.Hold, "disk2"))
+	h.actAs("disk1")
+	h.beat(l)
+	h.finish(l, "it broke")
+	h.actAs("disk2")
+	_, err := h.complete(scheduler.Completion{Hold: others(l.Hold, "disk2"), Error: "it broke"})
+	h.wantErr("another worker that says the same again", err, scheduler.ErrStale)
+	h.actAs("disk1")
+	h.finish(l, "it broke") // the one that lost the answer may
+	h.pass(time.Minute)
+	h.actAs("disk2")
+	second := h.get("a")
+	h.actAs("disk1")
+	h.stale("the worker of the attempt before, with the token of this one", others(second.Hold, "disk1"))
+	h.actAs("") // somebody of this machine, who might as well be the one
+	second.Identity = ""
+	h.finish(second, "")
+	h.want("a=succeeded")
+}
+
+// others is the same hold shown by somebody else.
+func others(h scheduler.Hold, identity string) scheduler.Hold {
+	h.Identity = identity
+	return h
 }
 
 // leaseRepeat lets answers get lost, so that workers say it again.

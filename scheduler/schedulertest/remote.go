@@ -19,7 +19,10 @@ import (
 
 // Endpoint is a scheduler behind HTTP.
 type Endpoint struct {
-	Handler http.Handler // what the server serves
+	// Handler is what the server serves. In the place of credentials it takes a
+	// worker's name from the header Authorization: Bearer NAME; who sends none is
+	// somebody of this machine.
+	Handler http.Handler
 	// Client makes a worker's view of it. Whatever it asks goes through the
 	// transport; the host's name does not matter.
 	Client func(transport http.RoundTripper) scheduler.Broker
@@ -147,12 +150,15 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	w.mu.Lock()
 	lose, cut := w.lose != "" && strings.HasSuffix(r.URL.Path, w.lose), w.cut != "" && strings.HasSuffix(r.URL.Path, w.cut)
 	w.mu.Unlock()
+	r = r.Clone(r.Context())
+	if w.h.identity != "" {
+		r.Header.Set("Authorization", "Bearer "+w.h.identity)
+	}
 	if cut && r.Body != nil {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			return nil, err
 		}
-		r = r.Clone(r.Context())
 		r.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body[:len(body)/2]), failing{}))
 	}
 	resp, err := w.transport.RoundTrip(r)

@@ -13,7 +13,107 @@ import (
 )
 
 func watched() []hand {
-	return []hand{{"watch", watch}, {"watch/too-late", watchTooLate}}
+	return []hand{{"watch", watch}, {"watch/too-late", watchTooLate}, {"watch/log", watchLog}}
+}
+
+// reader is one who follows a log.
+type reader struct {
+	done chan struct{}
+	part scheduler.LogPart
+	err  error
+}
+
+func (h *hands) read(ctx context.Context, id string, after int) *reader {
+	h.t.Helper()
+	f, ok := h.s.(scheduler.LogFollower)
+	if !ok {
+		h.t.Fatal("it is no LogFollower")
+	}
+	r := &reader{done: make(chan struct{})}
+	h.leave.Go(func() {
+		defer close(r.done)
+		r.part, r.err = f.LogAfter(ctx, id, after)
+	})
+	return r
+}
+
+// has checks what a reader has been answered when all is at rest; nothing if
+// state is empty.
+func (h *hands) has(r *reader, state scheduler.State, next int, lines ...string) {
+	h.t.Helper()
+	synctest.Wait()
+	select {
+	case <-r.done:
+	default:
+		if state != "" {
+			h.t.Fatalf("whoever follows the log is not woken: want %q", lines)
+		}
+		return
+	}
+	var got []string
+	for _, l := range r.part.Lines {
+		got = append(got, l.Text)
+	}
+	if r.err != nil || r.part.State != state || r.part.Next != next || !slices.Equal(got, lines) {
+		h.t.Fatalf("whoever follows the log is told %+v, %v; want %s, %d and %q", r.part, r.err, state, next, lines)
+	}
+}
+
+// watchLog follows logs of jobs of workers outside and within.
+func watchLog(h *hands) {
+	h.submit(job("a", "r-a", "far"), parks(job("p", "r-p", "far")))
+	r := h.read(ctx(), "a", 0)
+	l := h.takeFrom("r-a")
+	h.has(r, "", 0)
+	say := func(lines ...string) {
+		h.t.Helper()
+		if err := h.broker.AddLog(ctx(), l.Hold, lines...); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	say("one")
+	h.has(r, scheduler.Running, 1, "one")
+	r = h.read(ctx(), "a", 1)
+	h.has(r, "", 0)
+	say("two", "three")
+	h.has(r, scheduler.Running, 3, "two", "three")
+	h.has(h.read(ctx(), "a", 0), scheduler.Running, 3, "one", "two", "three")
+	short, cancel := context.WithCancel(ctx())
+	defer cancel()
+	r = h.read(short, "a", 3)
+	h.has(r, "", 0)
+	h.beat(l)
+	time.Sleep(lease / 2)
+	cancel()
+	h.has(r, scheduler.Running, 3)
+	r = h.read(ctx(), "a", 3)
+	h.finish(l, "")
+	h.has(r, scheduler.Succeeded, 3)
+	h.has(h.read(ctx(), "a", 17), scheduler.Succeeded, 3)
+
+	r = h.read(ctx(), "p", 0)
+	h.finish(h.takeFrom("r-p"), "it broke")
+	h.has(r, scheduler.Parked, 0)
+
+	h.submit(job("in", "q", "says"))
+	h.want("in=running")
+	h.has(h.read(ctx(), "in", 0), scheduler.Running, 1, "begun")
+	r = h.read(ctx(), "in", 1)
+	h.has(r, "", 0)
+	h.open("in", nil)
+	h.has(r, scheduler.Succeeded, 1)
+
+	for id, after := range map[string]int{"nobody": 0, "a": -1} {
+		if r := h.read(ctx(), id, after); r.fails() == nil {
+			h.t.Errorf("the log of %s after line %d is told: %+v", id, after, r.part)
+		}
+	}
+}
+
+// fails is how an answer that comes at once was refused.
+func (r *reader) fails() error {
+	<-r.done
+	return r.err
 }
 
 // listener keeps what a watcher is told.

@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 type place struct {
 	t      *testing.T
 	dir    string
+	data   string
 	client *api.Client
 	lives  int
 }
@@ -41,10 +42,16 @@ func newPlace(t *testing.T, ini string) *place {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.WriteFile(filepath.Join(dir, "vagoth.ini"), []byte("data = data\n"+ini), 0o600); err != nil {
+	return placeAt(t, dir, filepath.Join(dir, "data"), ini)
+}
+
+// placeAt is a place whose data are somewhere else.
+func placeAt(t *testing.T, dir, data, ini string) *place {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, "vagoth.ini"), []byte("data = "+data+"\n"+ini), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	transport := serve.Transport(filepath.Join(dir, "data", "vagoth.sock"))
+	transport := serve.Transport(filepath.Join(data, "vagoth.sock"))
 	transport.DisableKeepAlives = true
 	return &place{t: t, dir: dir, client: api.NewClient("http://vagoth", transport)}
 }

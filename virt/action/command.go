@@ -26,9 +26,12 @@ import (
 const (
 	maxCommandOut  = registry.MaxDocument
 	maxCommandLine = 4 << 10
-	commandGrace   = 5 * time.Second // between the request to end and the kill
-	commandWait    = time.Second     // for its pipes to close after that
+	commandWait    = time.Second // for its pipes to close after it was killed
 )
+
+// DefaultGrace is the time that a program has to end when it is asked to, before
+// it is killed, where nobody says another.
+const DefaultGrace = 5 * time.Second
 
 // call is what a command reads on its standard input, and a URL is posted.
 type call struct {
@@ -71,13 +74,13 @@ func general(name string) scheduler.Action {
 // with anything but 0; with 64, 65, 77 or 78 (EX_USAGE, EX_DATAERR, EX_NOPERM,
 // EX_CONFIG of sysexits.h) another attempt makes no sense, with others, such as
 // 75 (EX_TEMPFAIL), it does. When the job ends early or timeout is over, it and
-// all that it started get SIGTERM, and SIGKILL five seconds later. On Linux it
+// all that it started get SIGTERM, and SIGKILL after grace (0 is DefaultGrace). On Linux it
 // is killed when this process dies, so that it does not overlap the next
 // attempt; what it has started itself is not.
 //
 // It takes vm, an object called args, and anything else; one that replaces a
 // built-in action takes the same as that, and args.
-func Command(name string, argv []string, timeout time.Duration) (scheduler.Action, error) {
+func Command(name string, argv []string, timeout, grace time.Duration) (scheduler.Action, error) {
 	if err := registry.CheckName(name); err != nil {
 		return scheduler.Action{}, fmt.Errorf("an action cannot be called that: %w", err)
 	}
@@ -87,7 +90,10 @@ func Command(name string, argv []string, timeout time.Duration) (scheduler.Actio
 	argv = append([]string(nil), argv...)
 	a := general(name)
 	a.Name, a.Help, a.Timeout = name, "runs "+argv[0], timeout
-	a.Run = program{argv, commandGrace}.run
+	if grace <= 0 {
+		grace = DefaultGrace
+	}
+	a.Run = program{argv, grace}.run
 	return a, nil
 }
 

@@ -30,7 +30,7 @@ func script(t *testing.T, text string, args ...string) scheduler.Action {
 	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	a, err := Command("notify", append([]string{path}, args...), 0)
+	a, err := Command("notify", append([]string{path}, args...), 0, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,10 +92,10 @@ func TestCommandFails(t *testing.T) {
 	if res, err := script(t, `true`).Run(t.Context(), &logTask{}); err != nil || res != nil {
 		t.Errorf("one that says nothing: %v %v", res, err)
 	}
-	if _, err := Command("notify", []string{"notify"}, 0); err == nil {
+	if _, err := Command("notify", []string{"notify"}, 0, 0); err == nil {
 		t.Error("a program without a path was accepted")
 	}
-	if _, err := Command("../x", []string{"/bin/true"}, 0); err == nil {
+	if _, err := Command("../x", []string{"/bin/true"}, 0, 0); err == nil {
 		t.Error("an action called ../x was accepted")
 	}
 }
@@ -140,7 +140,10 @@ func TestCommandHasAGrace(t *testing.T) {
 			defer cancel()
 			task, done := &logTask{}, make(chan error, 1)
 			go func() {
-				_, err := program{[]string{path, pidFile}, c.grace}.run(ctx, task)
+				a, err := Command("notify", []string{path, pidFile}, 0, c.grace)
+				if err == nil {
+					_, err = a.Run(ctx, task)
+				}
 				done <- err
 			}()
 			pid := pidIn(t, pidFile)
@@ -236,7 +239,7 @@ func eventually(t *testing.T, ok func() bool) {
 
 // What replaces a built-in action takes what that takes, and args.
 func TestInPlaceOfABuiltin(t *testing.T) {
-	command, err := Command(virt.ActionStop, []string{"/bin/true"}, time.Minute)
+	command, err := Command(virt.ActionStop, []string{"/bin/true"}, time.Minute, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

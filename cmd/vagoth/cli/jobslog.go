@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -33,7 +34,7 @@ func jobsLogCmd(a *app) *cobra.Command {
 		},
 	}
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what is added, until the job ends; json is one object a line then")
-	c.Flags().DurationVar(&every, "every", 500*time.Millisecond, "with --follow: the time between two looks at the lines of a job that runs")
+	c.Flags().DurationVar(&every, "every", 500*time.Millisecond, "with --follow: the time between two looks where no daemon tells of lines")
 	return c
 }
 
@@ -50,69 +51,66 @@ func (a *app) followLog(cmd *cobra.Command, id string, every time.Duration) erro
 	if a.output == "yaml" || a.output == "name" {
 		return usagef("--follow prints lines: leave -o %s out, or use json", a.output)
 	}
-	return a.follow(cmd, every, api.EventFilter{Jobs: true, Job: id}, &logFollower{app: a, id: id})
+	f := &logFollower{app: a, id: id}
+	return a.again(cmd, every, func(ctx context.Context, client *api.Client) (bool, error) {
+		if !a.daemon() {
+			return f.look(ctx, client, 0)
+		}
+		return f.listen(ctx, client)
+	})
 }
 
-// logFollower shows the lines of a job that have come since the last look.
+// logFollower shows the lines of a job that it has not shown yet.
 type logFollower struct {
-	app     *app
-	id      string
-	last    []scheduler.Line
-	running bool
+	app  *app
+	id   string
+	next int
 }
 
-func (l *logFollower) look(ctx context.Context, client *api.Client) (bool, error) {
-	st, err := client.Job(ctx, l.id) // before its lines, so that none is missed at its end
+// listen is woken by the daemon for each line, until nothing more follows. It
+// begins anew where the daemon has gone, or is one that wakes nobody.
+func (l *logFollower) listen(ctx context.Context, client *api.Client) (bool, error) {
+	for {
+		enough, err := l.look(ctx, client, api.MaxWait)
+		answer := (*api.Error)(nil)
+		switch {
+		case errors.Is(err, scheduler.ErrUnsupported):
+			return l.look(ctx, client, 0)
+		case err == nil && !enough:
+		case err == nil, errors.As(err, &answer) && !errors.Is(err, scheduler.ErrClosed):
+			return enough, err
+		default:
+			return false, ctx.Err()
+		}
+	}
+}
+
+// look shows what has come, waiting for it so long, and reports whether nothing
+// follows.
+func (l *logFollower) look(ctx context.Context, client *api.Client, wait time.Duration) (bool, error) {
+	part, err := client.JobLines(ctx, l.id, l.next, wait)
 	if err != nil {
 		return false, err
 	}
-	return l.take(ctx, client, st)
-}
-
-func (l *logFollower) take(ctx context.Context, client *api.Client, st scheduler.Status) (bool, error) {
-	lines, err := client.JobLog(ctx, l.id)
-	if err != nil {
-		return false, err
-	}
-	fresh := newLines(l.last, lines)
-	l.last, l.running = lines, st.State == scheduler.Running
+	l.next = part.Next
 	if l.app.output == "json" {
 		enc := json.NewEncoder(l.app.env.Out)
-		for _, line := range fresh {
+		for _, line := range part.Lines {
 			if err := enc.Encode(line); err != nil {
 				return false, err
 			}
 		}
-	} else if err := printLines(l.app.env.Out, fresh); err != nil {
+	} else if err := printLines(l.app.env.Out, part.Lines); err != nil {
 		return false, err
 	}
-	if st.State == scheduler.Parked {
+	if part.State == scheduler.Parked {
+		st, err := client.Job(ctx, l.id)
+		if err != nil {
+			return false, err
+		}
 		l.app.say("%s", &parkedError{st})
 	}
-	return settled(st), nil
-}
-
-// tick: a line of its own is no change of the job, and one that does not run
-// writes none.
-func (l *logFollower) tick() (bool, error) { return l.running, nil }
-
-// newLines are those of now that come behind the last ones of before. The
-// oldest of a long log are forgotten, so their number alone says nothing: now
-// begins with what is left of before.
-func newLines(before, now []scheduler.Line) []scheduler.Line {
-	n := min(len(before), len(now))
-	for ; n > 0 && !sameLines(before[len(before)-n:], now[:n]); n-- {
-	}
-	return now[n:]
-}
-
-func sameLines(a, b []scheduler.Line) bool {
-	for i := range a {
-		if a[i].Text != b[i].Text || a[i].Attempt != b[i].Attempt || !a[i].At.Equal(b[i].At) {
-			return false
-		}
-	}
-	return true
+	return settled(scheduler.Status{State: part.State}), nil
 }
 
 // again looks until look has enough, with the cluster opened afresh each time,

@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"pgregory.net/rapid"
-
 	"github.com/vagoth/vagoth/scheduler"
 )
 
@@ -150,28 +148,4 @@ func TestJobFlags(t *testing.T) {
 			t.Errorf("--retry %s: %+v, %v", text, got, err)
 		}
 	}
-}
-
-// TestNewLines: whoever follows a log sees each line once, however much is
-// forgotten at its beginning.
-func TestNewLines(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		var log, seen []scheduler.Line
-		var before []scheduler.Line
-		kept := rapid.IntRange(3, 10).Draw(t, "kept")
-		at := time.Unix(0, 0)
-		for range rapid.IntRange(1, 20).Draw(t, "looks") {
-			for range rapid.IntRange(0, kept-1).Draw(t, "added") {
-				at = at.Add(time.Second)
-				log = append(log, scheduler.Line{At: at, Text: "line"})
-			}
-			now := log[max(0, len(log)-kept):]
-			seen = append(seen, newLines(before, now)...)
-			before = now
-		}
-		if !reflect.DeepEqual(seen, log) {
-			t.Fatalf("seen %d lines of %d", len(seen), len(log))
-		}
-	})
 }
