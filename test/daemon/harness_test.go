@@ -30,7 +30,6 @@ func TestMain(m *testing.M) {
 type place struct {
 	t      *testing.T
 	dir    string
-	data   string
 	client *api.Client
 	lives  int
 }
