@@ -25,7 +25,7 @@
 // several. That happens beside the batches that follow, which wait for it only when
 // as many changes again have come; the first of them after it forgets what the trees
 // have. Somebody who lists nodes or keys has the trees take the rest, and waits for
-// it, some milliseconds.
+// it: milliseconds in a small store, some tens of them in a large one.
 //
 // What most nodes have is not kept in a tree at all: who lists it walks all nodes
 // and skips the others.

@@ -147,7 +147,7 @@ func (r *recent) kids(hash uint64, parent string, yield func(id string)) {
 // mostRecent is how many changes the finder of a published state of so many nodes
 // lacks when it is time to make them in it: the more are made at once, the more of
 // them share what is copied for them. As many again may come meanwhile. The first
-// who lists what a state holds waits for all of these, some milliseconds.
+// who lists what a state holds waits for those of these that nobody has begun with.
 func mostRecent(nodes int) int { return min(max(nodes/16, 256), 2048) }
 
 // fold is a finder with the first of the recent changes, made beside the batches
