@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/vagoth/vagoth/internal/powercut"
+	"github.com/vagoth/vagoth/internal/smalldisk"
 	"github.com/vagoth/vagoth/internal/testlong"
 )
 
@@ -73,51 +74,13 @@ func TestPowerCut(t *testing.T) {
 	t.Logf("%d records survived", acknowledged)
 }
 
-// tmpfs mounts a small file system in memory.
-func tmpfs(t *testing.T) string {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		testlong.Missing(t, "a disk that is full needs root to mount one")
-	}
-	dir := t.TempDir()
-	if err := syscall.Mount("vagoth-test", dir, "tmpfs", 0, "size=16m"); err != nil {
-		testlong.Missing(t, "a disk that is full needs a tmpfs: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
-// fill writes a file that takes all space but keep bytes.
-func fill(t *testing.T, path string) {
-	t.Helper()
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for _, size := range []int{1 << 20, 1 << 12} {
-		for b := make([]byte, size); ; {
-			if _, err := f.Write(b); err != nil {
-				if !errors.Is(err, syscall.ENOSPC) {
-					t.Fatal(err)
-				}
-				break
-			}
-		}
-	}
-}
-
 func TestFullDisk(t *testing.T) {
-	disk := tmpfs(t)
+	disk := smalldisk.New(t)
 	dir, ballast := filepath.Join(disk, "journal"), filepath.Join(disk, "ballast")
 	j, _ := mustOpen(t, dir)
 	var want [][]byte
 	for round := range 3 {
-		fill(t, ballast)
+		smalldisk.Fill(t, ballast)
 		refused := 0
 		for i := 0; refused < 3; i++ {
 			if i > 1000 {
@@ -141,7 +104,7 @@ func TestFullDisk(t *testing.T) {
 		}
 		if round == 1 { // opening does not need space
 			mustClose(t, j)
-			fill(t, filepath.Join(disk, "more"))
+			smalldisk.Fill(t, filepath.Join(disk, "more"))
 			var m *memory
 			j, m = mustOpen(t, dir)
 			wantRecords(t, m.records, want)
@@ -173,11 +136,11 @@ func TestFullDisk(t *testing.T) {
 // TestSpaceAgain fills the disk while the next segment is made in advance, which fails
 // unseen; once there is space again that failure must not reach a caller.
 func TestSpaceAgain(t *testing.T) {
-	disk := tmpfs(t)
+	disk := smalldisk.New(t)
 	dir, ballast := filepath.Join(disk, "journal"), filepath.Join(disk, "ballast")
 	j, _ := mustOpen(t, dir)
 	mustClose(t, j)
-	fill(t, ballast)
+	smalldisk.Fill(t, ballast)
 	j, _ = mustOpen(t, dir)
 	var want [][]byte
 	add := func(n int) {

@@ -31,6 +31,8 @@ var order = []row{
 	{name: "internal/testlong", class: suite},
 	{name: "internal/benchdisk", class: suite},
 	{name: "internal/powercut", class: suite},
+	{name: "internal/smalldisk", class: suite},
+	{name: "internal/syncbuf", class: suite},
 	{name: "internal/journal"},
 	{name: "internal/plainhttp"},
 	{name: "internal/leanserver"},

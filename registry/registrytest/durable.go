@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
+	"github.com/vagoth/vagoth/internal/smalldisk"
 	"github.com/vagoth/vagoth/internal/testlong"
 	"github.com/vagoth/vagoth/registry"
 )
@@ -303,18 +304,7 @@ func testDamage(t *testing.T, d Durable) {
 
 // testFullDisk fills a small disk.
 func testFullDisk(t *testing.T, d Durable) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root, to mount a small disk")
-	}
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=16m"); err != nil {
-		t.Skipf("cannot mount a small disk: %v", err)
-	}
-	defer func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	}()
+	dir := smalldisk.New(t)
 	store, ballast := filepath.Join(dir, "store"), filepath.Join(dir, "ballast")
 	if err := os.WriteFile(ballast, make([]byte, 4<<20), 0o600); err != nil {
 		t.Fatal(err)

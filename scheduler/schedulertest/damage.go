@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vagoth/vagoth/internal/smalldisk"
 	"github.com/vagoth/vagoth/internal/testlong"
 	"github.com/vagoth/vagoth/scheduler"
 )
@@ -272,18 +273,7 @@ func hurt(path string, size int64, rnd *rand.Rand) (what string, err error) {
 
 // fullDisk fills a small disk.
 func fullDisk(t *testing.T, open Opener) {
-	if os.Getuid() != 0 {
-		testlong.Missing(t, "needs root, to mount a small disk")
-	}
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=16m"); err != nil {
-		testlong.Missing(t, "cannot mount a small disk: %v", err)
-	}
-	defer func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	}()
+	dir := smalldisk.New(t)
 	data, ballast := filepath.Join(dir, "data"), filepath.Join(dir, "ballast")
 	if err := errors.Join(os.WriteFile(ballast, make([]byte, 4<<20), 0o600), os.Mkdir(data, 0o700)); err != nil {
 		t.Fatal(err)

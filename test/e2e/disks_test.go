@@ -10,33 +10,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/vagoth/vagoth/cmd/vagoth/cli"
+	"github.com/vagoth/vagoth/internal/syncbuf"
 	"github.com/vagoth/vagoth/manager/standard"
 	"github.com/vagoth/vagoth/test/testbed"
 	"github.com/vagoth/vagoth/virt"
 )
-
-// heard is what was written, and can be waited for.
-type heard struct {
-	mu  sync.Mutex
-	all bytes.Buffer
-}
-
-func (h *heard) Write(p []byte) (int, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.all.Write(p)
-}
-
-func (h *heard) String() string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.all.String()
-}
 
 // typist types words once the guest is up, and leaves its console when they were
 // repeated.
@@ -44,7 +26,7 @@ type typist struct {
 	t     *testing.T
 	words string
 	typed bool
-	out   *heard
+	out   *syncbuf.Buffer
 }
 
 func (y *typist) Read(p []byte) (int, error) {
@@ -121,7 +103,7 @@ func TestDisks(t *testing.T) {
 
 	vagoth("new", "web1", "-d", guest("web1", virt.Console{}, virt.Disk{Image: "counted"}))
 	vagoth("start", "web1")
-	out := &heard{}
+	out := new(syncbuf.Buffer)
 	run(&typist{t: t, words: "is anybody there?\n", out: out}, out, "console", "web1")
 	vagoth("disk", "attach", "web1", "--size", "3M") // while it runs
 	shows("vdb", "disk", "list", "web1")

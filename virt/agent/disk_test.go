@@ -8,64 +8,20 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/vagoth/vagoth/internal/journal"
 	"github.com/vagoth/vagoth/internal/powercut"
-	"github.com/vagoth/vagoth/internal/testlong"
+	"github.com/vagoth/vagoth/internal/smalldisk"
 	"github.com/vagoth/vagoth/virt/mistify"
 )
-
-// tmpfs mounts a small file system in memory.
-func tmpfs(t *testing.T) string {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		testlong.Missing(t, "a disk that is full needs root to mount one")
-	}
-	dir := t.TempDir()
-	if err := syscall.Mount("vagoth-test", dir, "tmpfs", 0, "size=16m"); err != nil {
-		testlong.Missing(t, "a disk that is full needs a tmpfs: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
-// occupy fills a file system to its last byte.
-func occupy(t *testing.T, dir string) (free func()) {
-	t.Helper()
-	path := filepath.Join(dir, "filler")
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, size := range []int{64 << 10, 4096, 1} {
-		block := make([]byte, size)
-		for err = nil; err == nil; {
-			_, err = f.Write(block)
-		}
-		if !errors.Is(err, syscall.ENOSPC) {
-			t.Fatal(err)
-		}
-	}
-	f.Close()
-	return func() {
-		if err := os.Remove(path); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
 
 // A full disk costs the requests that change something an error, and neither the
 // process nor anything that was acknowledged: what is known can be read, the job
 // that runs ends when there is room again, and so goes on all else.
 func TestFullDisk(t *testing.T) {
-	dir := tmpfs(t)
+	dir := smalldisk.New(t)
 	cfg := testConfig()
 	cfg.AsyncTimeout = 5 * time.Minute // the job below waits until the disk is full
 	h := newHost(t, hostOptions{cfg: &cfg, data: dir})
@@ -80,7 +36,8 @@ func TestFullDisk(t *testing.T) {
 	})
 	job := h.want(202, "POST", "/guests/"+vm1+"/reboot", "").job()
 	<-begun
-	free := occupy(t, dir)
+	ballast := filepath.Join(dir, "ballast")
+	smalldisk.Fill(t, ballast)
 	acknowledged, refused := []string{vm1}, ""
 	for i := 100; i < 1000 && refused == ""; i++ { // what is left of the log's file takes some
 		a := h.do("POST", "/guests", `{"id":"`+uuidOf(i)+`","metadata":{"a":"`+strings.Repeat("x", 60_000)+`"}}`)
@@ -99,7 +56,9 @@ func TestFullDisk(t *testing.T) {
 	h.want(200, "GET", "/guests/"+vm1, "")
 	h.want(404, "GET", "/guests/"+refused, "")
 	close(end)
-	free()
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
 	if j := h.ended(job); j.Status != mistify.JobComplete {
 		t.Errorf("%+v", j)
 	}

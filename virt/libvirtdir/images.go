@@ -8,7 +8,6 @@ import (
 
 	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/mistify"
-	"github.com/vagoth/vagoth/virt/subagent/dir"
 )
 
 // imageOf is an image as package virt has it.
@@ -68,37 +67,13 @@ func (d *Driver) FetchImage(ctx context.Context, h virt.Host, r virt.ImageReques
 	if err != nil {
 		return virt.Image{}, err
 	}
-	looking, stop := context.WithCancel(ctx)
-	told := make(chan struct{})
-	go func() {
-		defer close(told)
-		tell(looking, s, r.ID, progress)
-	}()
+	stop := virt.WatchFetch(ctx, fetchLook, func(context.Context) (done, total int64, under bool) {
+		p, under := s.Fetching()[r.ID]
+		return p.Done, p.Total, under
+	}, progress)
 	out, err := s.FetchImage(ctx, &mistify.ImageRequest{ID: r.ID, Type: r.Type, Source: r.Source, Size: uint64(r.Size), SHA256: strings.ToLower(r.SHA256)})
 	stop()
-	<-told
 	return only(out, err)
-}
-
-// tell says how far a fetch is until ctx ends.
-func tell(ctx context.Context, s *dir.Store, id string, progress func(done, total int64)) {
-	if progress == nil {
-		return
-	}
-	tick := time.NewTicker(fetchLook)
-	defer tick.Stop()
-	last := int64(0)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if p, under := s.Fetching()[id]; under && p.Done > last {
-			last = p.Done
-			progress(p.Done, max(0, p.Total))
-		}
-	}
 }
 
 // DeleteImage removes one.

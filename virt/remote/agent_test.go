@@ -8,11 +8,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/vagoth/vagoth/internal/syncbuf"
 	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/agent"
 	"github.com/vagoth/vagoth/virt/drivertest"
@@ -26,25 +26,7 @@ import (
 type real struct {
 	*httptest.Server
 	sub *sim.Agent
-	log *text
-}
-
-// text is a log that a test can read.
-type text struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *text) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *text) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	log *syncbuf.Buffer
 }
 
 // agentConfig sends every action to the service "sim".
@@ -89,7 +71,7 @@ func serve(t testing.TB, sub *sim.Agent) int {
 // newReal runs an agent of the simulated host with the name.
 func newReal(t testing.TB, d *host.Driver, name string, change func(*agent.Config), wrap func(http.Handler) http.Handler) *real {
 	t.Helper()
-	r := &real{sub: sim.New(d, virt.Host{ID: name}, sim.Options{}), log: &text{}}
+	r := &real{sub: sim.New(d, virt.Host{ID: name}, sim.Options{}), log: new(syncbuf.Buffer)}
 	cfg := agentConfig(serve(t, r.sub))
 	if change != nil {
 		change(&cfg)

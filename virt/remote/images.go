@@ -95,17 +95,14 @@ func (d *Driver) FetchImage(ctx context.Context, h virt.Host, r virt.ImageReques
 		return got, err
 	}
 	err = d.onHost(ctx, h, "fetch the image "+r.ID+" to "+h.ID, func(ctx context.Context, t *task) error {
-		looking, stop := context.WithCancel(ctx)
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			t.watchFetch(looking, r.ID, progress)
-		}()
+		stop := virt.WatchFetch(ctx, fetchLook, func(ctx context.Context) (done, total int64, under bool) {
+			one, err := t.image(ctx, r.ID)
+			return one.Fetched, one.Total, err == nil && one.Status != virt.ImageComplete
+		}, progress)
 		err := t.job(ctx, func(ctx context.Context) (string, error) {
 			return t.c[changes].FetchImage(ctx, mistify.ImageRequest{ID: r.ID, Type: r.Type, Source: r.Source, Size: uint64(r.Size), SHA256: strings.ToLower(r.SHA256)})
 		})
 		stop()
-		<-done
 		if err != nil {
 			return err
 		}
@@ -113,28 +110,6 @@ func (d *Driver) FetchImage(ctx context.Context, h virt.Host, r virt.ImageReques
 		return err
 	})
 	return got, err
-}
-
-// watchFetch tells how far a fetch is, where the agent says it.
-func (t *task) watchFetch(ctx context.Context, id string, progress func(done, total int64)) {
-	if progress == nil {
-		return
-	}
-	tick := time.NewTicker(fetchLook)
-	defer tick.Stop()
-	last := int64(0)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		one, err := t.image(ctx, id)
-		if err == nil && one.Status != virt.ImageComplete && one.Fetched > last {
-			last = one.Fetched
-			progress(one.Fetched, one.Total)
-		}
-	}
 }
 
 // DeleteImage removes one.

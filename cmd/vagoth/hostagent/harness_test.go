@@ -1,7 +1,6 @@
 package hostagent_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/vagoth/vagoth/cmd/vagoth/hostagent"
+	"github.com/vagoth/vagoth/internal/syncbuf"
 	"github.com/vagoth/vagoth/manager/standard"
 	"github.com/vagoth/vagoth/virt/mistify"
 )
@@ -56,31 +56,13 @@ type running struct {
 	source  hostagent.Source
 	address string
 	client  *http.Client
-	log     *buffer
+	log     *syncbuf.Buffer
 	reload  chan struct{}
 	abort   chan struct{}
 	cancel  context.CancelFunc
 	ended   chan error
 	once    sync.Once
 	err     error
-}
-
-// buffer is a log that is read while it is written.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 func eventually(t *testing.T, what string, ok func() bool) {
@@ -106,7 +88,7 @@ func write(t *testing.T, path, text string) {
 func prepared(t *testing.T, dir, text string) (*running, hostagent.Options) {
 	t.Helper()
 	r := &running{
-		t: t, dir: dir, source: hostagent.Source{INI: filepath.Join(dir, "vagoth.ini")}, log: new(buffer), client: &http.Client{},
+		t: t, dir: dir, source: hostagent.Source{INI: filepath.Join(dir, "vagoth.ini")}, log: new(syncbuf.Buffer), client: &http.Client{},
 		reload: make(chan struct{}), abort: make(chan struct{}), ended: make(chan error, 1),
 	}
 	if text == "" {

@@ -1,7 +1,6 @@
 package serve_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/vagoth/vagoth/api"
 	"github.com/vagoth/vagoth/cmd/vagoth/serve"
+	"github.com/vagoth/vagoth/internal/syncbuf"
 	"github.com/vagoth/vagoth/manager"
 	"github.com/vagoth/vagoth/manager/config"
 	"github.com/vagoth/vagoth/manager/standard"
@@ -41,7 +41,7 @@ type served struct {
 	socket string
 	client *api.Client
 	http   *http.Client
-	log    *buffer
+	log    *syncbuf.Buffer
 	reload chan struct{}
 	abort  chan struct{}
 
@@ -49,24 +49,6 @@ type served struct {
 	ended  chan error
 	once   sync.Once
 	err    error
-}
-
-// buffer is a log that is read while it is written.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // waitFor waits until the log says it.
@@ -120,7 +102,7 @@ func load(path string, menu manager.Menu) func() (*manager.Settings, error) {
 func prepared(t *testing.T, dir, text string, menu manager.Menu) (*served, serve.Options) {
 	t.Helper()
 	s := &served{
-		t: t, ini: filepath.Join(dir, "vagoth.ini"), data: filepath.Join(dir, "data"), log: new(buffer),
+		t: t, ini: filepath.Join(dir, "vagoth.ini"), data: filepath.Join(dir, "data"), log: new(syncbuf.Buffer),
 		reload: make(chan struct{}), abort: make(chan struct{}), ended: make(chan error, 1),
 	}
 	s.socket = filepath.Join(s.data, "vagoth.sock")
