@@ -24,7 +24,7 @@ func prepared(db *gomemdb.MemDB, base *state, l *layer) successor {
 	switch f := base.settled.Load(); {
 	case f != nil: // somebody has listed what there is
 		next.find, next.late, next.recent, next.fold = *f, nil, newRecent(smallRecent), nil
-	case x != nil && (x.done() || len(base.late) >= 2*len(x.late)):
+	case x != nil && (x.done() || len(base.late)-len(x.late) >= mostRecent(base.nodes)):
 		n := len(x.late)
 		next.find, next.late, next.fold = *x.wait(), slices.Clone(base.late[n:]), nil
 		next.recent = base.recent.part(len(base.recent.heads), n, len(base.late))
@@ -45,8 +45,8 @@ func prepared(db *gomemdb.MemDB, base *state, l *layer) successor {
 		}
 		next.late = append(next.late, e)
 	}
-	if next.recent.crowded() {
-		next.recent = next.recent.part(4*len(next.recent.heads), 0, from)
+	if room := next.recent.room(len(next.late) - from); room > len(next.recent.heads) {
+		next.recent = next.recent.part(room, 0, from)
 	}
 	next.recent.add(from+1, next.late[from:], next.find.refs.hash)
 	if next.fold == nil && len(next.late) >= mostRecent(next.nodes) {

@@ -58,8 +58,14 @@ func (r *recent) put(m *mention) {
 // smallRecent is the room that a new table has.
 const smallRecent = 1 << 8
 
-// crowded reports whether it is time for a larger table.
-func (r *recent) crowded() bool { return r.count > 2*len(r.heads) }
+// room is what a table needs in which so many more changes stand, of four mentions each.
+func (r *recent) room(more int) int {
+	room := len(r.heads)
+	for r.count+4*more > 2*room {
+		room *= 4
+	}
+	return room
+}
 
 func (r *recent) head(hash uint64) *atomic.Pointer[mention] {
 	return &r.heads[hash&uint64(len(r.heads)-1)]

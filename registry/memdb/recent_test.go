@@ -231,7 +231,7 @@ func TestATableGrows(t *testing.T) {
 		}
 	}
 	s := db.state.Load()
-	if len(s.recent.heads) <= small || s.recent.crowded() {
+	if len(s.recent.heads) <= small || s.recent.room(0) > len(s.recent.heads) {
 		t.Fatalf("for %d changes the table has room for %d mentions, as it had %d", more, len(s.recent.heads), small)
 	}
 	for i := range more {
@@ -319,5 +319,32 @@ func TestCloseWaitsForTheTrees(t *testing.T) {
 	}
 	if s := db.state.Load(); s.fold == nil || !s.fold.done() {
 		t.Fatalf("after %d changes the trees were not made, or are being made after Close", len(s.late))
+	}
+}
+
+// However slow whoever brings the trees up to date is, the changes that they lack
+// are bounded: the batch that would exceed it waits, or does it itself.
+func TestTheTreesAreWaitedFor(t *testing.T) {
+	tables, err := newTables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, most := newState(tables, newFinder(), 0, 0), 0
+	const nodes = 4000
+	for i := range nodes {
+		d := sample(i)
+		d.Parent = ""
+		n := registry.MakeNode(d.Parts(registry.Stamp{Revision: uint64(i + 1)}))
+		l := newLayer(1)
+		l.nodes[d.ID] = entry{after: n}
+		s = prepared(tables, s, l).state(tables, s, uint64(i+1), 0) // nobody begins what it asks for
+		most = max(most, len(s.late))
+	}
+	// As many as are made at once and as many again, each with the batch that makes them enough.
+	if limit := 2*mostRecent(nodes) + 2; most < mostRecent(0) || most > limit {
+		t.Errorf("the trees lacked up to %d changes, want %d to %d", most, mostRecent(0), limit)
+	}
+	if p := s.audit(); len(p) > 0 || s.nodes != nodes {
+		t.Errorf("%d nodes, want %d: %q", s.nodes, nodes, p)
 	}
 }
