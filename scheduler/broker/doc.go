@@ -32,6 +32,8 @@
 //	submit.go, complete.go, due.go, operate.go, build.go   the commands
 //	queue.go, dispatch.go, limit.go, next.go               who gets what
 //	run.go, task.go       the workers of this process
+//	circle.go, deadlock.go   waits that could never end
+//	status.go, watch.go, follow.go   what can be seen, and waited for
 //	snapshot.go           the state on disk, written beside all else
 //
 // A queue has its jobs in a list, and in a heap those that nothing but their turn
@@ -60,4 +62,13 @@
 // An operator's retry of a job that waits for one that failed is refused: it would
 // end at once. A handler's submission is refused if its own job would wait for
 // itself over a queue that it holds; what it waits for by Wait is looked at then.
+// A slot of a limit is somebody's of several, so a circle over limits is a set of
+// jobs each of which waits for one of the set, or for a slot that only they hold
+// (deadlock.go). Both searches are bounded: of what takes longer, waits that never
+// end are not seen.
+//
+// A disk that is full refuses what is new, and what has ended is written when there
+// is room again. A journal that failed (ErrFailed of package journal: what is on
+// disk is not known any more) ends Run with an error and hands nothing out: whoever
+// runs the process starts it anew, and all that was acknowledged is there.
 package broker
