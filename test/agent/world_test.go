@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,12 +15,11 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/vagoth/vagoth/manager"
-	"github.com/vagoth/vagoth/manager/standard"
 	"github.com/vagoth/vagoth/monitor"
 	"github.com/vagoth/vagoth/provisioner"
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/scheduler"
-	"github.com/vagoth/vagoth/trail"
+	"github.com/vagoth/vagoth/test/opened"
 	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/agent"
 	"github.com/vagoth/vagoth/virt/mistify"
@@ -55,22 +52,8 @@ func newWorldOf(t *testing.T, scheduler string, cfg sim.Config) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	ini := filepath.Join(dir, "vagoth.ini")
 	text := fmt.Sprintf("[scheduler]\nuse = %s\n[drivers.agents]\nuse = remote\nurl = http://{host}\ntimeout = 5s\n", scheduler)
-	if err := os.WriteFile(ini, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	ctx := trail.With(t.Context(), trail.New("tester", "end to end"))
-	m, err := standard.Open(ctx, ini)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := m.Close(); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	})
+	ctx, m := opened.Open(t, t.TempDir(), text)
 	return &world{Manager: m, T: t, ctx: ctx, sims: sims}
 }
 

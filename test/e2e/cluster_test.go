@@ -10,13 +10,12 @@ import (
 	"time"
 
 	"github.com/vagoth/vagoth/manager"
-	"github.com/vagoth/vagoth/manager/standard"
 	"github.com/vagoth/vagoth/monitor"
 	"github.com/vagoth/vagoth/provisioner"
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/scheduler"
+	"github.com/vagoth/vagoth/test/opened"
 	"github.com/vagoth/vagoth/test/testbed"
-	"github.com/vagoth/vagoth/trail"
 	"github.com/vagoth/vagoth/virt"
 )
 
@@ -37,24 +36,10 @@ type cluster struct {
 func openCluster(t *testing.T, more string) *cluster {
 	t.Helper()
 	dir := t.TempDir()
-	ini := filepath.Join(dir, "vagoth.ini")
-	text := fmt.Sprintf("[drivers.local]\nuse = libvirt\ntimeout = 20s\ndisks = %s\n%s", filepath.Join(dir, "disks"), more)
-	if err := os.WriteFile(ini, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	if err := os.Mkdir(filepath.Join(dir, "disks"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	ctx := trail.With(t.Context(), trail.New("tester", "end to end"))
-	m, err := standard.Open(ctx, ini)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := m.Close(); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	})
+	ctx, m := opened.Open(t, dir, fmt.Sprintf("[drivers.local]\nuse = libvirt\ntimeout = 20s\ndisks = %s\n%s", filepath.Join(dir, "disks"), more))
 	return &cluster{Manager: m, t: t, ctx: ctx, dir: dir}
 }
 

@@ -4,19 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/vagoth/vagoth/manager"
-	"github.com/vagoth/vagoth/manager/standard"
 	"github.com/vagoth/vagoth/provisioner"
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/scheduler"
+	"github.com/vagoth/vagoth/test/opened"
 	"github.com/vagoth/vagoth/test/testbed"
-	"github.com/vagoth/vagoth/trail"
 	"github.com/vagoth/vagoth/virt"
 )
 
@@ -31,20 +29,7 @@ type cluster struct {
 // newCluster opens a manager whose driver is remote, and registers the hosts.
 func newCluster(t *testing.T, hosts map[string]*host) *cluster {
 	t.Helper()
-	ini := filepath.Join(t.TempDir(), "vagoth.ini")
-	if err := os.WriteFile(ini, []byte("[drivers.agents]\nuse = remote\nurl = http://{host}\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	ctx := trail.With(t.Context(), trail.New("tester", "end to end"))
-	m, err := standard.Open(ctx, ini)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := m.Close(); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	})
+	ctx, m := opened.Open(t, t.TempDir(), "[drivers.agents]\nuse = remote\nurl = http://{host}\n")
 	c := &cluster{Manager: m, T: t, ctx: ctx, logs: t.TempDir()}
 	for name, h := range hosts {
 		c.create(name, virt.TypeHypervisor, virt.HostDefinition{Driver: "agents", Address: strings.TrimPrefix(h.url, "http://")})
