@@ -40,7 +40,7 @@ type Template struct {
 	Disks   []component.Size  `ini:"disk" help:"sizes of its disks, in whole MiB" min:"1MiB"`
 	Bus     string            `ini:"disk_bus" help:"bus of these disks" oneof:"virtio,scsi,sata,ide"`
 	Format  string            `ini:"disk_format" help:"format of these disks" oneof:"qcow2,raw"`
-	Image   string            `ini:"image" help:"what it is installed from"`
+	Image   string            `ini:"image" help:"what it is installed from: its first disk begins as this image"`
 	Nets    []string          `ini:"network" help:"networks, a NIC for each; those with a [network.NAME] get an address"`
 	Model   string            `ini:"nic_model" help:"model of these NICs" oneof:"virtio,e1000,rtl8139"`
 	Forward []string          `ini:"forward" help:"ports of the host's loopback that reach the guest by a user-mode NIC: 2222:22, 5353:53/udp"`

@@ -6,6 +6,9 @@
 // What the spec says itself wins over the size, and the size over the template:
 // objects are merged member by member, everything else, lists too, is replaced.
 //
+// A new virtual machine with an image gets a disk that is cloned from it (image.go),
+// so that image=debian is all that is to be said.
+//
 // A [network.NAME] is a pool of addresses. Each NIC of a definition that names
 // one gets an IP and a MAC address, unless it brings its own, in the transaction
 // that makes the node; the node holds them as unique keys, so they are free

@@ -14,6 +14,7 @@ import (
 	"github.com/vagoth/vagoth/provisioner"
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/trail"
+	"github.com/vagoth/vagoth/virt"
 )
 
 // Kind is the component.
@@ -74,6 +75,14 @@ func Open(_ context.Context, cfg Config, deps provisioner.Deps) (provisioner.Pro
 // keys of those that it chose itself.
 func (t *templates) draft(r registry.Reader, spec provisioner.Spec) (registry.Draft, []string, error) {
 	spec, problems := t.cfg.expand(spec)
+	if t.types[spec.Type].Only == virt.TypeVM {
+		doc, err := imaged(spec.Definition)
+		if err != nil {
+			problems = append(problems, err.Error())
+		} else {
+			spec.Definition = doc
+		}
+	}
 	a, err := t.pools.assign(r, spec.ID, spec.Definition, registry.Document{})
 	if err != nil {
 		return registry.Draft{}, nil, fmt.Errorf("cannot provision %.64q: %w", spec.ID, err)

@@ -120,22 +120,24 @@ func TestCluster(t *testing.T) {
 			t.Errorf("%s has %+v (%v)", name, has, err)
 		}
 	}
-	tiny := func(id, more string, disks ...virt.Disk) virt.Definition {
+	tiny := func(id, more string) virt.Definition {
 		return virt.Definition{
-			CPU: 1, Memory: 128, Disks: disks,
+			CPU: 1, Memory: 128,
 			Boot:    virt.Boot{Kernel: hosts["h1"].kernel, Initrd: hosts["h1"].initrd, Cmdline: "console=ttyS0 vagoth.id=" + id + more},
 			Console: virt.Console{Serial: "file", Log: c.log(id)},
 		}
 	}
 
-	// An image is fetched onto one host; a VM with a disk of it goes there, is
+	// An image is fetched onto one host; a VM that is to begin as it goes there, is
 	// snapshotted while it runs, and goes back.
 	folder, url := web(t)
 	image(t, filepath.Join(folder, "counted.img"), 4, 6)
 	hv, err := virt.HypervisorOf(c.ctx, c.Manager, "h1")
 	c.must("find h1", err)
 	c.must("fetch", c.done(hv.FetchImage(c.ctx, virt.ImageRequest{ID: "counted", Source: url + "/counted.img"})))
-	counted := c.vm("counted", tiny("counted", " vagoth.count=1", virt.Disk{Image: "counted"})).With(virt.Options{Host: "h1"})
+	installed := tiny("counted", " vagoth.count=1")
+	installed.Image = "counted"
+	counted := c.vm("counted", installed).With(virt.Options{Host: "h1"})
 	c.must("start", c.done(counted.Start(c.ctx)))
 	c.is("counted", "h1", virt.Running)
 	c.said("counted", "vagoth-guest: boots 7", 1)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"io"
 
@@ -75,7 +76,7 @@ func diskListCmd(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				t, names := &table{head: []string{"DISK", "SIZE", "FORMAT", "BUS", "VOLUME OR SOURCE", "STATE"}}, []string{}
+				t, names := &table{head: []string{"DISK", "SIZE", "FORMAT", "BUS", "VOLUME OR SOURCE", "IMAGE", "STATE"}}, []string{}
 				add := func(o virt.Disk, state string) {
 					at := o.Volume
 					if o.Source != "" {
@@ -86,7 +87,7 @@ func diskListCmd(a *app) *cobra.Command {
 						size = megabytesText(o.Size)
 					}
 					names = append(names, o.Device)
-					t.add(o.Device, size, o.Format, o.Bus, at, state)
+					t.add(o.Device, size, o.Format, o.Bus, at, cmp.Or(o.Image, "-"), state)
 				}
 				for _, o := range d.Disks {
 					add(o, "attached")
