@@ -57,6 +57,7 @@ var order = []row{
 	// Its index is that of registry/etcd, too, which follows another log with it.
 	{name: "registry/memdb", class: implementation, lends: []string{"registry/etcd"}},
 	{name: "registry/etcd", class: implementation},
+	{name: "scheduler/engine", onlyBy: []string{"scheduler/broker", "scheduler/etcd"}},
 	{name: "scheduler/sync", class: implementation},
 	{name: "scheduler/broker", class: implementation},
 	{name: "scheduler/etcd", class: implementation},

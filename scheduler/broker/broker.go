@@ -1,301 +1,70 @@
+// Package broker is the scheduler that survives: the engine's queues, leases and
+// packages over a journal in the data directory, which is on disk before anybody is
+// told of them, worked on by functions of this process and by workers outside.
+//
+// # Why
+//
+// All that it does stands in package engine, which other logs can carry too; this
+// package says where the log is: one file after the other, in one directory, of one
+// process. A machine that runs a cluster needs no more, and no database beside it.
 package broker
 
 import (
 	"context"
-	"crypto/rand"
-	"errors"
 	"fmt"
-	"iter"
-	"log/slog"
 	"path/filepath"
-	gosync "sync"
-	"time"
 
 	"github.com/vagoth/vagoth/internal/journal"
+	"github.com/vagoth/vagoth/manager/component"
 	"github.com/vagoth/vagoth/scheduler"
+	"github.com/vagoth/vagoth/scheduler/engine"
 )
 
 // Broker is the scheduler.
-type Broker struct {
-	cfg     settings
-	actions map[string]scheduler.Action
-	log     *slog.Logger
-	now     func() time.Time
-	began   time.Time // for the monotonic clock
+type Broker = engine.Engine
 
-	journal store // nil for one in memory
-	group   *group
-	work    gosync.WaitGroup // what runs beside the callers
-	tx      tx               // of the command that has the turn to commit
+// Config is the section [scheduler] of the ini file.
+type Config = engine.Config
 
-	mu        gosync.Mutex
-	thawed    *gosync.Cond // frozen became false
-	core      *core
-	busy      []*queue // those that are not idle
-	lanes     lanes
-	waiters   waiters
-	limits    map[string]*limit
-	runner    runner
-	events    events
-	waits     map[*job]chan struct{} // closed when the job ends
-	logs      map[*job]chan struct{} // closed when there are more lines, or it changes
-	awaits    map[*job]map[*job]int  // jobs for which functions of others wait
-	ride      []record               // applied, and not written yet
-	frozen    bool                   // nothing is handed out
-	closing   bool                   // nothing is taken any more
-	closed    bool
-	broken    error         // the journal failed: nothing can be written any more
-	dead      chan struct{} // closed then
-	snapping  bool
-	stopSnap  context.CancelFunc // of the snapshot that is being written
-	lastSnap  int64              // bytes
-	snapEvery int64
+// QueueConfig is a section [queue.NAME].
+type QueueConfig = engine.QueueConfig
 
-	timers     timers
-	alarm      *time.Timer
-	alarmAt    int64
-	flushTimer *timer
-	pruneTimer *timer
-}
+// LimitConfig is a section [limit.NAME].
+type LimitConfig = engine.LimitConfig
 
-var (
-	_ scheduler.Scheduler      = (*Broker)(nil)
-	_ scheduler.Runner         = (*Broker)(nil)
-	_ scheduler.Broker         = (*Broker)(nil)
-	_ scheduler.Operator       = (*Broker)(nil)
-	_ scheduler.QueueInspector = (*Broker)(nil)
-	_ scheduler.Builder        = (*Broker)(nil)
-	_ scheduler.Watcher        = (*Broker)(nil)
-	_ scheduler.LogFollower    = (*Broker)(nil)
-	_ scheduler.Server         = (*Broker)(nil)
-)
+// Rate is a scheduler.Rate as people write it.
+type Rate = engine.Rate
 
-// store is what the broker needs of a journal.
-type store interface {
-	AppendBatch(ctx context.Context, records [][]byte) (last uint64, err error)
-	WriteSnapshot(ctx context.Context, index uint64, records iter.Seq2[[]byte, error]) error
-	Stats() journal.Stats
-	Close() error
+// Defaults is the Config that an empty section gives.
+func Defaults() Config { return engine.Defaults() }
+
+// Kind is this scheduler on a menu.
+func Kind() component.Kind[scheduler.Deps, scheduler.Scheduler] {
+	return component.Define("durable queues in the data directory, with workers in this process and outside", Defaults(),
+		func(ctx context.Context, cfg Config, deps scheduler.Deps) (scheduler.Scheduler, error) {
+			return Open(ctx, cfg, deps)
+		})
 }
 
 // folder is the store's, below the data directory.
 const folder = "broker"
 
-// groupMax is how many commands are committed at once.
-const groupMax = 1024
-
 // Open opens the broker whose store is in deps.Data, and makes it if there is
 // none. It hands out nothing to workers of this process before Run.
 func Open(ctx context.Context, cfg Config, deps scheduler.Deps) (*Broker, error) {
-	return open(ctx, cfg, deps, snapshotEvery)
+	return open(ctx, cfg, deps, 0)
 }
 
-// snapshotEvery is how much log there is at least between two snapshots.
-const snapshotEvery = 64 << 20
-
+// open is Open with another distance of snapshots, in bytes of log.
 func open(ctx context.Context, cfg Config, deps scheduler.Deps, every int64) (*Broker, error) {
-	b := newBroker(cfg, deps)
-	b.snapEvery = every
-	load := &loader{core: b.core}
-	j, err := journal.Open(ctx, journal.Options{Dir: filepath.Join(deps.Data, folder), Log: b.log, LockWait: deps.LockWait}, load)
+	b, err := engine.Open(ctx, cfg, deps, engine.Ground{SnapshotEvery: every, Open: func(ctx context.Context, load journal.Loader) (engine.Log, error) {
+		return journal.Open(ctx, journal.Options{Dir: filepath.Join(deps.Data, folder), Log: deps.Log, LockWait: deps.LockWait}, load)
+	}})
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the broker: %w", err)
-	}
-	b.journal = j
-	b.lastSnap = load.bytes
-	if err := b.start(); err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot open the broker: %w", err), j.Close())
 	}
 	return b, nil
 }
 
-// Memory returns a broker that keeps nothing on disk, for tests and
-// experiments.
-func Memory(cfg Config, deps scheduler.Deps) *Broker {
-	b := newBroker(cfg, deps)
-	_ = b.start() // only a disk can refuse
-	return b
-}
-
-func newBroker(cfg Config, deps scheduler.Deps) *Broker {
-	b := &Broker{
-		actions: deps.Actions, log: deps.Log, now: deps.Now, began: time.Now(),
-		lanes: newLanes(), waiters: waiters{byQueue: map[string][]*waiter{}, byAction: map[string][]*waiter{}},
-		dead: make(chan struct{}), limits: map[string]*limit{}, waits: map[*job]chan struct{}{}, logs: map[*job]chan struct{}{}, awaits: map[*job]map[*job]int{},
-	}
-	b.cfg.set(cfg.withDefaults())
-	if b.log == nil {
-		b.log = slog.New(slog.DiscardHandler)
-	}
-	if b.now == nil {
-		b.now = time.Now
-	}
-	b.thawed = gosync.NewCond(&b.mu)
-	b.core = newCore(&b.cfg, b.isRemote)
-	b.runner.b = b
-	b.group = newGroup(b.commit)
-	return b
-}
-
-// start begins a new epoch over what was loaded.
-func (b *Broker) start() error {
-	c := b.core
-	at := b.now()
-	store := c.store
-	if store == "" {
-		store = rand.Text()[:12]
-	}
-	// The time makes the epochs of two copies of a store differ.
-	epoch := max(c.epoch+1, uint64(max(at.UnixMilli(), 1)))
-	err := b.do(context.Background(), &plain{records: []record{&opened{store: store, epoch: epoch, at: at.UnixNano()}}})
-	if err != nil {
-		return err
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	c.live, c.since = true, counters{}
-	b.events.begin(c.store, c.epoch)
-	for j := c.table.after(0); j != nil; j = c.table.after(j.seq) {
-		if j.state.ended() {
-			continue
-		}
-		if j.run != nil {
-			b.restartLease(j)
-		}
-		b.arm(j)
-		if j.ready() && int(j.lost) >= b.cfg.MaxLost {
-			b.setTimer(&j.timer, b.mono(), timer{job: j})
-		}
-	}
-	for _, q := range c.queues {
-		c.touchQueue(q)
-	}
-	for p := c.packs.first; p != nil; p = p.next {
-		b.armPack(p)
-	}
-	for c.ended.n > b.cfg.HistoryCount {
-		if before := c.ended.n; b.prune(4096) == before {
-			break
-		}
-	}
-	b.prune(4096)
-	b.settle()
-	return nil
-}
-
-// restartLease gives a worker outside its full time again, since nobody knows how
-// long the broker was away.
-func (b *Broker) restartLease(j *job) {
-	r := j.run
-	r.until, r.wall = b.mono()+int64(r.length), b.now().Add(r.length).UnixNano()
-	if t := j.timeout(); t > 0 {
-		r.deadline = b.mono() + int64(t)
-	}
-	for _, name := range j.limits() {
-		l := b.limit(name)
-		l.taken = append(l.taken, j)
-		r.held = append(r.held, l)
-	}
-}
-
-// loader takes what the journal holds.
-type loader struct {
-	core  *core
-	bytes int64 // of the snapshot
-}
-
-// Restore implements journal.Loader.
-func (l *loader) Restore(index uint64, records iter.Seq2[[]byte, error]) error {
-	r := &restorer{c: l.core, packs: map[string]*pack{}}
-	n := 0
-	for rec, err := range records {
-		if err != nil {
-			return err
-		}
-		n++
-		l.bytes += int64(len(rec))
-		if err := r.one(rec); err != nil {
-			return fmt.Errorf("record %d of the snapshot of record %d cannot be read: %w", n, index, err)
-		}
-	}
-	if err := r.done(); err != nil {
-		return fmt.Errorf("the snapshot of record %d does not fit together: %w", index, err)
-	}
-	return nil
-}
-
-// Replay implements journal.Loader.
-func (l *loader) Replay(index uint64, rec []byte) error {
-	applied := false
-	err := unbundle(rec, func(one []byte) error {
-		r, err := decode(&dec{b: one, name: l.core.wordOf})
-		if err != nil {
-			return err
-		}
-		applied = true
-		return r.apply(l.core)
-	})
-	switch {
-	case err != nil && applied:
-		return fmt.Errorf("record %d cannot be applied: %w", index, err)
-	case err != nil:
-		return fmt.Errorf("record %d cannot be read: %w", index, err)
-	}
-	return nil
-}
-
-// isRemote reports whether only workers outside get jobs of the action in the
-// queue.
-func (b *Broker) isRemote(action string, q *queue) bool {
-	return q.cfg.Remote || b.actions[action].Remote
-}
-
-// Close ends what Run does, gives the jobs back whose functions stop for it, wakes
-// all that wait, and releases the store. It is not to be called by a handler.
-func (b *Broker) Close() error {
-	b.mu.Lock()
-	if b.closing {
-		b.mu.Unlock()
-		b.work.Wait()
-		return nil
-	}
-	b.closing = true
-	gone := b.runner.stop()
-	b.mu.Unlock()
-	<-gone
-
-	err := b.do(context.Background(), &plain{records: []record{&closed{at: b.now().UnixNano()}}})
-	if errors.Is(err, journal.ErrFailed) {
-		err = nil // Run, and whoever wanted something, was told
-	}
-	b.mu.Lock()
-	b.closed = true
-	for _, w := range b.waiters.all() {
-		w.err = scheduler.ErrClosed
-		b.waiters.remove(w)
-		close(w.done)
-	}
-	b.events.close()
-	for j, ch := range b.waits {
-		delete(b.waits, j)
-		close(ch)
-	}
-	for j := range b.logs {
-		b.wakeLog(j)
-	}
-	b.thawed.Broadcast()
-	b.setAlarm()
-	b.mu.Unlock()
-	b.group.close()
-	if b.stopSnap != nil {
-		b.stopSnap()
-	}
-	b.work.Wait()
-	if b.journal != nil {
-		err = errors.Join(err, b.journal.Close())
-	}
-	if err != nil {
-		return fmt.Errorf("cannot close the broker: %w", err)
-	}
-	return nil
-}
+// Memory returns a broker that keeps nothing on disk, for tests and experiments.
+func Memory(cfg Config, deps scheduler.Deps) *Broker { return engine.Memory(cfg, deps) }
