@@ -14,6 +14,7 @@ type answer struct {
 	scheduler.Completion
 	inside bool   // a function of this process says so
 	back   bool   // it is given back
+	lost   bool   // of a function: there is no answer
 	reason string // why
 	goErr  error  // the error itself, of a function of this process
 
@@ -87,6 +88,9 @@ func (b *Engine) saidBefore(a *answer) *job {
 
 // judge decides what follows an attempt.
 func (b *Engine) judge(j *job, a *answer) *settled {
+	if a.lost {
+		return b.lose(j)
+	}
 	now := b.now()
 	p := j.past
 	r := &a.rec

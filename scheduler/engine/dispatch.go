@@ -232,7 +232,7 @@ func (b *Engine) dispatch() {
 	for b.runner.free() && len(b.lanes.local.list) > 0 {
 		q := b.lanes.local.list[0]
 		if j := b.handOut(q, &waiter{}); j != nil {
-			b.runner.start(j)
+			b.runner.start(j, false)
 		}
 	}
 	for i := 0; i < len(b.lanes.fresh); i++ {
@@ -268,9 +268,13 @@ func (b *Engine) handOut(q *queue, w *waiter) *job {
 		length = q.cfg.Lease
 	}
 	b.withdraw(q)
+	worker := w.worker
+	if b.crew != nil && !j.remote {
+		worker = b.crew.Choose(q.name)
+	}
 	r := &handed{
 		seq: j.seq, number: b.core.number + 1, attempt: j.attempt + uint32(j.gap) + 1, at: now.UnixNano(),
-		worker: w.worker, identity: w.identity, remote: j.remote, length: length,
+		worker: worker, identity: w.identity, remote: j.remote, length: length,
 	}
 	b.note(r)
 	q.bucket.take(b.mono())

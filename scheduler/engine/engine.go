@@ -22,7 +22,8 @@ type Engine struct {
 	now     func() time.Time
 	began   time.Time // for the monotonic clock
 
-	journal Log // nil for one in memory
+	journal Log  // nil for one in memory
+	crew    Crew // nil if the functions of jobs are called here
 	group   *group
 	work    gosync.WaitGroup // what runs beside the callers
 	tx      tx               // of the command that has the turn to commit
@@ -35,6 +36,7 @@ type Engine struct {
 	waiters   waiters
 	limits    map[string]*limit
 	runner    runner
+	parallel  int // jobs that the runner has at once
 	events    events
 	waits     map[*job]chan struct{} // closed when the job ends
 	logs      map[*job]chan struct{} // closed when there are more lines, or it changes
@@ -91,6 +93,8 @@ type Ground struct {
 	// SnapshotEvery is how many bytes of log there are at least between two
 	// snapshots; 0 is 64 MiB.
 	SnapshotEvery int64
+	// Crew is nil where functions run in this process and end with it.
+	Crew Crew
 }
 
 // groupMax is how many commands are committed at once.
@@ -105,6 +109,9 @@ func Open(ctx context.Context, cfg Config, deps scheduler.Deps, on Ground) (*Eng
 	b := newEngine(cfg, deps)
 	if b.snapEvery = on.SnapshotEvery; b.snapEvery == 0 {
 		b.snapEvery = snapshotEvery
+	}
+	if b.crew = on.Crew; b.crew != nil {
+		b.parallel = 0
 	}
 	load := &loader{core: b.core}
 	j, err := on.Open(ctx, load)
@@ -134,6 +141,7 @@ func newEngine(cfg Config, deps scheduler.Deps) *Engine {
 		dead: make(chan struct{}), limits: map[string]*limit{}, waits: map[*job]chan struct{}{}, logs: map[*job]chan struct{}{}, awaits: map[*job]map[*job]int{},
 	}
 	b.cfg.set(cfg.withDefaults())
+	b.parallel = b.cfg.Parallel
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}
@@ -157,7 +165,7 @@ func (b *Engine) start() error {
 	}
 	// The time makes the epochs of two copies of a store differ.
 	epoch := max(c.epoch+1, uint64(max(at.UnixMilli(), 1)))
-	err := b.do(context.Background(), &plain{records: []record{&opened{store: store, epoch: epoch, at: at.UnixNano()}}})
+	err := b.do(context.Background(), &plain{records: []record{&opened{store: store, epoch: epoch, at: at.UnixNano(), kept: b.crew != nil}}})
 	if err != nil {
 		return err
 	}
@@ -194,12 +202,14 @@ func (b *Engine) start() error {
 }
 
 // restartLease gives a worker outside its full time again, since nobody knows how
-// long the engine was away.
+// long the engine was away, and its limits to every attempt that goes on.
 func (b *Engine) restartLease(j *job) {
 	r := j.run
-	r.until, r.wall = b.mono()+int64(r.length), b.now().Add(r.length).UnixNano()
-	if t := j.timeout(); t > 0 {
-		r.deadline = b.mono() + int64(t)
+	if r.remote {
+		r.until, r.wall = b.mono()+int64(r.length), b.now().Add(r.length).UnixNano()
+		if t := j.timeout(); t > 0 {
+			r.deadline = b.mono() + int64(t)
+		}
 	}
 	for _, name := range j.limits() {
 		l := b.limit(name)

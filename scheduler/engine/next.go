@@ -33,7 +33,7 @@ func (b *Engine) Next(ctx context.Context, want scheduler.Want) ([]scheduler.Lea
 	if b.fill(w); len(w.leases) > 0 || want.Wait == 0 {
 		b.settle()
 		b.mu.Unlock()
-		return w.leases, nil
+		return b.handed(ctx, w)
 	}
 	w.done = make(chan struct{})
 	b.waiters.add(w)
@@ -53,7 +53,18 @@ func (b *Engine) Next(ctx context.Context, want scheduler.Want) ([]scheduler.Lea
 			return nil, ctx.Err()
 		}
 	}
-	return w.leases, w.err
+	return b.handed(ctx, w)
+}
+
+// handed is what a worker is told: with a crew, when that is in the log.
+func (b *Engine) handed(ctx context.Context, w *waiter) ([]scheduler.Lease, error) {
+	if w.err != nil || b.crew == nil || len(w.leases) == 0 {
+		return w.leases, w.err
+	}
+	if err := b.recorded(context.WithoutCancel(ctx)); err != nil {
+		return nil, err
+	}
+	return w.leases, nil
 }
 
 // leave takes a worker out that waits no longer. It is false if it has got

@@ -115,11 +115,26 @@ type opened struct {
 	store string
 	epoch uint64
 	at    int64
+	kept  bool // attempts of functions go on; only written if they do
 }
 
 func (r *opened) kind() kind { return kindOpened }
-func (r *opened) put(e *enc) { e.s(r.store); e.u(r.epoch); e.i(r.at) }
-func (r *opened) get(d *dec) { r.store, r.epoch, r.at = d.s(), d.u(), d.i() }
+
+func (r *opened) put(e *enc) {
+	e.s(r.store)
+	e.u(r.epoch)
+	e.i(r.at)
+	if r.kept {
+		e.bool(true)
+	}
+}
+
+func (r *opened) get(d *dec) {
+	r.store, r.epoch, r.at = d.s(), d.u(), d.i()
+	if d.more() {
+		r.kept = d.bool()
+	}
+}
 
 // closed ends an epoch in good order.
 type closed struct{ at int64 }

@@ -42,6 +42,7 @@ func (b *Engine) Run(ctx context.Context, o scheduler.RunOptions) error {
 	r.tasks, r.work = map[*task]bool{}, &gosync.WaitGroup{}
 	r.end, r.gone = make(chan struct{}), make(chan struct{})
 	end, gone, work := r.end, r.gone, r.work
+	b.adopt()
 	r.refresh()
 	b.mu.Unlock()
 
@@ -98,15 +99,15 @@ func (r *runner) takes(j *job) bool {
 }
 
 // free reports whether one more may begin.
-func (r *runner) free() bool { return r.active && !r.ending && r.used < r.b.cfg.Parallel }
+func (r *runner) free() bool { return r.active && !r.ending && r.used < r.b.parallel }
 
-// start begins an attempt. The caller holds the mutex.
-func (r *runner) start(j *job) {
+// start begins an attempt, or goes on with one. The caller holds the mutex.
+func (r *runner) start(j *job, again bool) {
 	b := r.b
 	call := j.call()
 	call.Trail = j.trail()
 	ctx, cancel := context.WithCancelCause(trail.With(context.Background(), call.Trail))
-	t := &task{b: b, j: j, run: j.run, job: call, cancel: cancel}
+	t := &task{b: b, j: j, run: j.run, job: call, cancel: cancel, again: again}
 	t.ctx = context.WithValue(ctx, callerKey{}, t)
 	j.run.task = t
 	r.used++

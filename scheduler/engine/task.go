@@ -22,6 +22,8 @@ type task struct {
 	ctx    context.Context // what the handler is given
 	cancel context.CancelCauseFunc
 
+	again bool // it began before the engine was opened
+
 	// Guarded by b.mu:
 	over  bool
 	clock *time.Timer   // of the timeout
@@ -56,6 +58,16 @@ func (t *task) attempt() {
 func (t *task) judge(a *answer, result any, err error) {
 	if err == nil {
 		if a.Result, err = document(result); err == nil {
+			return
+		}
+	}
+	if t.b.crew != nil {
+		switch {
+		case errors.Is(err, ErrLost):
+			a.lost = true
+			return
+		case errors.Is(err, scheduler.ErrHandedBack):
+			a.back, a.reason = true, "its manager ends"
 			return
 		}
 	}
@@ -128,7 +140,11 @@ func (t *task) call() (result any, err error) {
 		t.b.log.ErrorContext(t.ctx, "an action panicked", "action", t.job.Action, "trail", t.job.Trail, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		result, err = nil, &panicError{text: cut(fmt.Sprint(p), 200)}
 	}()
-	result, err = action.Run(t.ctx, t)
+	if t.b.crew != nil {
+		result, err = t.delegate()
+	} else {
+		result, err = action.Run(t.ctx, t)
+	}
 	returned = true
 	return result, err
 }
