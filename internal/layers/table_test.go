@@ -39,6 +39,7 @@ var order = []row{
 
 	{name: "registry"},
 	{name: "registry/registrytest", class: suite},
+	{name: "internal/etcdclient", onlyBy: []string{"registry/etcd", "scheduler/etcd"}},
 	{name: "auth"},
 	{name: "scheduler"},
 	{name: "scheduler/worker"},
@@ -109,12 +110,12 @@ var thirdParty = map[string][]string{
 	"go.etcd.io/etcd/server/v3/storage/wal": {"internal/journal"},
 	"go.etcd.io/etcd/client/pkg/v3":         {"internal/journal"},
 	"go.etcd.io/raft/v3":                    {"internal/journal"},
-	"go.uber.org/zap":                       {"internal/journal", "registry/etcd", "scheduler/etcd", tests},
+	"go.uber.org/zap":                       {"internal/journal", "internal/etcdclient", tests},
 	"google.golang.org/protobuf":            {"internal/journal"},
 
 	"github.com/hashicorp/go-memdb":            {"registry/memdb"},
-	"go.etcd.io/etcd/client/v3":                {"registry/etcd", "scheduler/etcd"},
-	"go.etcd.io/etcd/api/v3":                   {"registry/etcd", "scheduler/etcd"},
+	"go.etcd.io/etcd/client/v3":                {"internal/etcdclient", "registry/etcd", "scheduler/etcd"},
+	"go.etcd.io/etcd/api/v3":                   {"internal/etcdclient", "registry/etcd", "scheduler/etcd"},
 	"go.etcd.io/etcd/server/v3":                {tests},
 	"github.com/robfig/cron/v3":                {"monitor/poll"},
 	"github.com/santhosh-tekuri/jsonschema/v6": {"virt"},

@@ -2,40 +2,11 @@ package etcd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-
+	"github.com/vagoth/vagoth/internal/etcdclient"
 	"github.com/vagoth/vagoth/registry"
 )
-
-// refused is an error after which nothing has been written, as the registry's
-// users know it; nil if err may have come after the write.
-func refused(err error) error {
-	switch {
-	case errors.Is(err, rpctypes.ErrNoSpace):
-		return fmt.Errorf("%w: its space is used up: compact and defragment it or raise its quota, then disarm the alarm: %w", registry.ErrUnavailable, err)
-	case errors.Is(err, rpctypes.ErrRequestTooLarge), errors.Is(err, rpctypes.ErrTooManyOps):
-		return fmt.Errorf("%w: etcd takes no transaction of this size: leave --max-request-bytes and --max-txn-ops at their defaults or above: %w", registry.ErrTooLarge, err)
-	case isDenied(err):
-		return fmt.Errorf("%w: it refuses us: check username, password and the user's role: %w", registry.ErrUnavailable, err)
-	case errors.Is(err, rpctypes.ErrCorrupt):
-		return fmt.Errorf("%w: a member is damaged: %w", registry.ErrUnavailable, err)
-	}
-	return nil
-}
-
-// isDenied reports whether etcd knows us and does not let us.
-func isDenied(err error) bool {
-	for _, e := range []error{rpctypes.ErrPermissionDenied, rpctypes.ErrAuthFailed, rpctypes.ErrUserEmpty, rpctypes.ErrInvalidAuthToken,
-		rpctypes.ErrAuthNotEnabled, rpctypes.ErrAuthOldRevision, rpctypes.ErrInvalidAuthMgmt} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
-}
 
 // unread is an error of a request that only reads.
 func (r *Registry) unread(ctx context.Context, err error) error {
@@ -45,7 +16,7 @@ func (r *Registry) unread(ctx context.Context, err error) error {
 	if r.rep.Closed() {
 		return registry.ErrClosed
 	}
-	if known := refused(err); known != nil {
+	if known := etcdclient.Refused(err); known != nil {
 		return known
 	}
 	return fmt.Errorf("%w: %w", registry.ErrUnavailable, err)

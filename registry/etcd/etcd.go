@@ -56,7 +56,7 @@ func open(ctx context.Context, c Config, deps registry.Deps) (*Registry, error) 
 	if len(c.Endpoints) == 0 {
 		return nil, errors.New("no endpoints are given")
 	}
-	client, err := c.client()
+	client, err := c.Client(c.Probe)
 	if err != nil {
 		return nil, err
 	}

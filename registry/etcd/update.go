@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/vagoth/vagoth/internal/etcdclient"
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/registry/memdb"
 )
@@ -123,7 +124,7 @@ func (r *Registry) commit(ctx context.Context, s *memdb.Staged) (rev uint64, aga
 	if err == nil {
 		return r.decided(ctx, resp, ticket)
 	}
-	if known := refused(err); known != nil {
+	if known := etcdclient.Refused(err); known != nil {
 		return 0, false, known
 	}
 	rev, sure := r.resolve(ctx, name, ticket, gaps)
@@ -167,7 +168,7 @@ func (r *Registry) resolve(ctx context.Context, name, ticket string, gaps int) (
 		switch {
 		case err == nil:
 			return r.arrived.seen(name, gaps)
-		case errors.Is(err, registry.ErrClosed), refused(err) != nil:
+		case errors.Is(err, registry.ErrClosed), etcdclient.Refused(err) != nil:
 			return 0, false
 		}
 	}

@@ -1,0 +1,103 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/vagoth/vagoth/internal/journal"
+	"github.com/vagoth/vagoth/scheduler"
+	"github.com/vagoth/vagoth/trail"
+)
+
+// Crew is who calls the functions of jobs, where that is not this process alone. An
+// engine with a crew has every hand-out in its log before anybody is told of it, and
+// when it is opened again the attempts that members had are theirs still: it asks
+// them what became of each.
+type Crew interface {
+	// Choose names the member that is to have a job of the queue. It is called
+	// with the engine locked, returns at once, and is followed by one Call.
+	Choose(queue string) string
+	// Call has the member call the job's function, and returns its answer.
+	// ErrLost says that there will be none; an ErrHandedBack, that the member gives the
+	// job back. What ends ctx is passed on to the function, which is still waited for.
+	Call(ctx context.Context, c Call) (result any, err error)
+}
+
+// Call is an attempt for a member of a crew.
+type Call struct {
+	Member string
+	Again  bool           // it began before the engine was opened, and is only to be found
+	Job    scheduler.Job  // its trail has attempt and token
+	Task   scheduler.Task // takes what the function tells; it is a scheduler.Limiter too
+}
+
+// ErrLost is the answer of an attempt that ended without one.
+var ErrLost = errors.New("the attempt ended without an answer")
+
+// Members says how many members the crew has, each of which takes as many jobs as
+// this process would alone. An engine with a crew begins with none.
+func (b *Engine) Members(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.parallel = n * b.cfg.Parallel
+	b.dispatch()
+	b.settle()
+}
+
+// Fail says that the log takes nothing more: this engine is not the one that may
+// write to it. Run ends, nothing is handed out, and every change is refused.
+func (b *Engine) Fail(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.breaks(fmt.Errorf("%w: %w", journal.ErrFailed, err))
+}
+
+// As is ctx in the hands of the function that has the job with this token, so that
+// what it submits and waits for counts as its. If that attempt does not run, it is ctx.
+func (b *Engine) As(ctx context.Context, job string, token trail.Token) context.Context {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if j := b.core.jobs[job]; j != nil && j.run != nil && j.run.task != nil && j.run.token == token {
+		return context.WithValue(ctx, callerKey{}, j.run.task)
+	}
+	return ctx
+}
+
+// adopt goes on with the attempts that members of the crew had when the engine was
+// opened. The caller holds the mutex, and the runner is active.
+func (b *Engine) adopt() {
+	if b.crew == nil {
+		return
+	}
+	for _, q := range b.busy {
+		if j := q.holder; j != nil && !j.run.remote && j.run.task == nil {
+			b.runner.start(j, true)
+		}
+	}
+}
+
+// delegate has a member of the crew call the function.
+func (t *task) delegate() (any, error) {
+	b := t.b
+	if !t.again {
+		// Whoever takes over from here must know of it.
+		if err := b.recorded(context.Background()); err != nil {
+			return nil, fmt.Errorf("%w: its hand-out cannot be written: %w", ErrLost, err)
+		}
+	}
+	return b.crew.Call(t.ctx, Call{Member: t.run.worker, Again: t.again, Job: t.job, Task: t})
+}
+
+// recorded returns when what was handed out so far is in the log.
+func (b *Engine) recorded(ctx context.Context) error { return b.do(ctx, flushCmd{}) }
+
+// flushCmd writes what was applied already.
+type flushCmd struct{}
+
+func (flushCmd) alone() bool { return false }
+
+func (flushCmd) prepare(_ *Engine, t *tx) error {
+	t.flush = true
+	return nil
+}
