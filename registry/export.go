@@ -52,7 +52,7 @@ func Export(ctx context.Context, r Reader, w io.Writer) (Counts, error) {
 		if err = errors.Join(err, listErr); err != nil {
 			break
 		}
-		if err = e.tree(n); err != nil {
+		if err = walk(r, n, e.node); err != nil {
 			break
 		}
 	}
@@ -73,16 +73,16 @@ type exporter struct {
 	n   Counts
 }
 
-// tree writes n and all that stands on it. It keeps a list of its own, as
-// nothing bounds how deep nodes stand on each other.
-func (e *exporter) tree(n *Node) error {
+// walk calls fn with n and all that stands on it, a parent before its children. It
+// keeps a list of its own, as nothing bounds how deep nodes stand on each other.
+func walk(r Reader, n *Node, fn func(*Node) error) error {
 	for todo := []*Node{n}; len(todo) > 0; {
 		n := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		if err := e.node(n); err != nil {
+		if err := fn(n); err != nil {
 			return err
 		}
-		kids, err := e.r.Children(n.ID())
+		kids, err := r.Children(n.ID())
 		if err != nil {
 			return err
 		}
@@ -350,6 +350,8 @@ type importer struct {
 	r        Registry
 	progress func(Counts)
 
+	stamps map[string]Stamp // that nodes keep, by ID; nil if they get new ones
+
 	lines         []exportLine
 	first         int // the line that the gathered ones begin with
 	touched, size int
@@ -397,6 +399,7 @@ func (i *importer) flush() error {
 	}
 	at := 0
 	err := i.r.Update(i.ctx, func(tx Tx) error {
+		at = 0
 		for k, l := range i.lines {
 			at = k
 			var err error
@@ -413,7 +416,7 @@ func (i *importer) flush() error {
 				return err
 			}
 		}
-		return nil
+		return i.restore(tx)
 	})
 	if err != nil {
 		return &ImportError{Line: i.first + at, Done: i.done, Err: err}
@@ -421,8 +424,32 @@ func (i *importer) flush() error {
 	i.done.Nodes += i.now.Nodes
 	i.done.Blobs += i.now.Blobs
 	i.lines, i.touched, i.size, i.now = nil, 0, 0, Counts{}
+	clear(i.stamps)
 	if i.progress != nil {
 		i.progress(i.done)
+	}
+	return nil
+}
+
+// restore gives the nodes that were written the stamps that they keep.
+func (i *importer) restore(tx Tx) error {
+	if i.stamps == nil {
+		return nil
+	}
+	keep, ok := tx.(Restorer)
+	if !ok {
+		return errors.New("this registry's kind cannot take over the times of nodes: export to a file and import that")
+	}
+	for _, l := range i.lines {
+		id := ""
+		if l.Node != nil {
+			id = l.Node.ID
+		} else {
+			id = l.Blob.Node
+		}
+		if err := keep.Restore(id, i.stamps[id]); err != nil {
+			return err
+		}
 	}
 	return nil
 }

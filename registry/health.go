@@ -15,4 +15,5 @@ type Health struct {
 	Err      error     // why it does not answer now; nil if it does
 	Revision uint64    // the last commit that is seen here
 	Head     uint64    // the last commit that the store has told of
+	Members  []Member  // who had it open then
 }

@@ -24,9 +24,12 @@ type Registry struct {
 	log    *slog.Logger
 	now    func() time.Time
 
+	opened  time.Time
 	session session
+	members members
 	arrived arrivals
 	health  health
+	hurry   chan struct{} // makes the next probe come at once
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -37,6 +40,8 @@ type Registry struct {
 var (
 	_ registry.Registry = (*Registry)(nil)
 	_ registry.Remote   = (*Registry)(nil)
+	_ registry.Shared   = (*Registry)(nil)
+	_ registry.Divider  = (*Registry)(nil)
 )
 
 // Open reaches etcd, makes the store if there is none, loads it and begins to
@@ -60,7 +65,7 @@ func open(ctx context.Context, c Config, deps registry.Deps) (*Registry, error) 
 	if err != nil {
 		return nil, err
 	}
-	r := &Registry{cfg: c, client: client, keys: newLayout(c.Prefix), log: deps.Log, now: deps.Now}
+	r := &Registry{cfg: c, client: client, keys: newLayout(c.Prefix), log: deps.Log, now: deps.Now, opened: deps.Now(), hurry: make(chan struct{}, 1)}
 	if r.rep, err = memdb.NewReplica(deps, c.History, int64(c.HistoryBytes)); err == nil {
 		err = r.begin(ctx)
 	}
@@ -83,7 +88,7 @@ func (r *Registry) begin(ctx context.Context) error {
 		return err
 	}
 	r.health.answered(r.now(), r.rep.Revision())
-	return nil
+	return r.meet(ctx)
 }
 
 // bounded is ctx for one request.

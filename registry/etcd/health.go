@@ -59,7 +59,7 @@ func (r *Registry) Health() registry.Health {
 	defer r.health.mu.Unlock()
 	return registry.Health{
 		Engine: "etcd", Contact: r.health.contact, Err: r.health.err,
-		Revision: r.rep.Revision(), Head: r.health.head,
+		Revision: r.rep.Revision(), Head: r.health.head, Members: r.members.list(),
 	}
 }
 
@@ -68,8 +68,8 @@ func (r *Registry) Health() registry.Health {
 func (r *Registry) probe(ctx context.Context) {
 	tick := time.NewTicker(r.cfg.Probe)
 	defer tick.Stop()
-	var missed uint64 // the commit that the watch had not told of the last time
-	for {
+	var missed uint64 // the commit that the watch had not told of at the last tick
+	for ticked := true; ; {
 		head, err := r.ask(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -78,18 +78,25 @@ func (r *Registry) probe(ctx context.Context) {
 			r.health.broken(err)
 		default:
 			r.health.answered(r.now(), head)
-			if seen := r.rep.Revision(); missed > 0 && seen < missed {
+			if seen := r.rep.Revision(); ticked && missed > 0 && seen < missed {
 				r.log.Warn("registry: the watch on etcd does not tell of all changes", "seen", seen, "committed", missed)
 				r.health.restart()
 			}
-			missed = 0
-			if head > r.rep.Revision() {
+			if seen := r.rep.Revision(); ticked && head > seen {
 				missed = head
+			} else if ticked || seen >= missed {
+				missed = 0
 			}
 			r.session.keep(ctx, r)
+			if err := r.meet(ctx); err != nil && ctx.Err() == nil {
+				r.log.Debug("registry: cannot read who shares the store", "err", err)
+			}
 		}
 		select {
 		case <-tick.C:
+			ticked = true
+		case <-r.hurry:
+			ticked = false
 		case <-ctx.Done():
 			return
 		}

@@ -19,18 +19,22 @@ const format = 1
 //	e/ID           its revision is the edge revision of the node; the value is empty
 //	b/ID/KEY       a blob
 //	s/SESSION      the ticket without which no transaction of that manager commits
+//	s/SESSION/about      who it is, for people
+//	s/SESSION/does/WORK  it takes part in that work
 type layout struct{ root string }
 
 func newLayout(prefix string) layout { return layout{prefix + "registry/"} }
 
-func (l layout) store() string                { return l.root + "store" }
-func (l layout) head() string                 { return l.root + "head" }
-func (l layout) word(ref string) string       { return l.root + "w/" + ref }
-func (l layout) edge(parent string) string    { return l.root + "e/" + parent }
-func (l layout) blob(id, key string) string   { return l.root + "b/" + id + "/" + key }
-func (l layout) session(name string) string   { return l.root + "s/" + name }
-func (l layout) folder(which rune) string     { return l.root + string(which) + "/" }
-func (l layout) of(key []byte) (string, bool) { return strings.CutPrefix(string(key), l.root) }
+func (l layout) store() string                 { return l.root + "store" }
+func (l layout) head() string                  { return l.root + "head" }
+func (l layout) word(ref string) string        { return l.root + "w/" + ref }
+func (l layout) edge(parent string) string     { return l.root + "e/" + parent }
+func (l layout) blob(id, key string) string    { return l.root + "b/" + id + "/" + key }
+func (l layout) session(name string) string    { return l.root + "s/" + name }
+func (l layout) about(name string) string      { return l.session(name) + "/about" }
+func (l layout) does(name, work string) string { return l.session(name) + "/does/" + work }
+func (l layout) folder(which rune) string      { return l.root + string(which) + "/" }
+func (l layout) of(key []byte) (string, bool)  { return strings.CutPrefix(string(key), l.root) }
 
 // The first byte of a word's value.
 const (

@@ -30,6 +30,13 @@ func (s *session) now() (name, ticket string) {
 	return s.name, s.ticket
 }
 
+// place returns what goes below the session, and with it.
+func (s *session) place() (name string, lease clientv3.LeaseID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.name, s.lease
+}
+
 // renew returns when the ticket that was used is no longer good.
 func (s *session) renew(ctx context.Context, r *Registry, used string) error {
 	s.renewing.Lock()
@@ -46,12 +53,11 @@ func (s *session) replace(ctx context.Context, r *Registry) error {
 	s.mu.Lock()
 	name, lease := s.name, s.lease
 	s.mu.Unlock()
-	if name == "" {
-		name = uuid.NewString()
-	}
 	ticket := uuid.NewString()
 	put := func() error {
-		_, err := r.client.Put(waiting, r.keys.session(name), ticket, clientv3.WithLease(lease))
+		_, err := r.client.Txn(waiting).Then(
+			clientv3.OpPut(r.keys.session(name), ticket, clientv3.WithLease(lease)),
+			clientv3.OpPut(r.keys.about(name), r.about(), clientv3.WithLease(lease))).Commit()
 		return err
 	}
 	var err error
@@ -61,7 +67,9 @@ func (s *session) replace(ctx context.Context, r *Registry) error {
 	if lease == clientv3.NoLease || errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		var granted *clientv3.LeaseGrantResponse
 		if granted, err = r.client.Grant(waiting, int64(r.cfg.Alone/time.Second)); err == nil {
-			lease = granted.ID
+			// Who has lost a lease is somebody else from then on, so that what others
+			// have read of the one before says nothing of this one.
+			name, lease = uuid.NewString(), granted.ID
 			err = put()
 		}
 	}

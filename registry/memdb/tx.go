@@ -184,6 +184,27 @@ func (t *tx) PutBlob(id, key string, data []byte) error {
 	return err
 }
 
+// Restore implements registry.Restorer.
+func (t *tx) Restore(id string, s registry.Stamp) error {
+	if err := t.check(); err != nil {
+		return err
+	}
+	old := t.node(id)
+	if old == nil {
+		return &registry.NotFoundError{What: "node", Ref: id}
+	}
+	if !slices.ContainsFunc(t.changes, func(c *change) bool { return c.id == id }) {
+		return &registry.InvalidError{ID: id, Field: "stamp", Reason: "this Update has not written the node: only what it writes can keep its times"}
+	}
+	if err := s.Changed.Validate(); err != nil {
+		return &registry.InvalidError{ID: id, Field: "trail", Reason: err.Error()}
+	}
+	kept := t.stamp(old)
+	kept.CreatedAt, kept.UpdatedAt, kept.Changed = storable(s.CreatedAt), storable(s.UpdatedAt), s.Changed
+	_, err := t.put(old, old.Draft(), kept, "", nil)
+	return err
+}
+
 func sumOf(data []byte) string {
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])

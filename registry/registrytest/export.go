@@ -22,23 +22,7 @@ func testExport(t *testing.T, open Open) {
 			}
 		}
 	}()
-	doc := document(t, `{"a":"<&>","b":[1,null]}`)
-	// The root sorts behind its children.
-	create(t, from, registry.Draft{ID: "z", Definition: doc})
-	for i := range 250 {
-		id := fmt.Sprintf("n%03d", i)
-		d := registry.Draft{ID: id, Name: "name-" + id, Parent: "z", State: "on", Tenant: "t", Tags: map[string]string{"x": "ä \"", "y": ""}, Keys: []string{"k-" + id}, Metadata: doc}
-		if i > 200 {
-			d.Parent = fmt.Sprintf("n%03d", i-1)
-		}
-		create(t, from, d)
-	}
-	update(t, from, func(tx registry.Tx) error {
-		return errors.Join(tx.PutBlob("n007", "small", []byte("x\x00y")), tx.PutBlob("n007", "empty", []byte{}))
-	})
-	update(t, from, func(tx registry.Tx) error {
-		return tx.PutBlob("z", "big", bytes.Repeat([]byte("\xff\x00"), registry.MaxBlob/2))
-	})
+	fill(t, from)
 	var file bytes.Buffer
 	if n, err := registry.Export(t.Context(), view(t, from), &file); err != nil || n != (registry.Counts{Nodes: 251, Blobs: 3}) {
 		t.Fatalf("exported %v, %v", n, err)
@@ -101,4 +85,26 @@ func testExport(t *testing.T, open Open) {
 	if !errors.As(err, &at) || at.Line != 2 || !errors.Is(err, registry.ErrConflict) {
 		t.Fatalf("imported twice: %v, want a conflict on line 2", err)
 	}
+}
+
+// fill makes 251 nodes and 3 blobs.
+func fill(t *testing.T, from registry.Registry) {
+	t.Helper()
+	doc := document(t, `{"a":"<&>","b":[1,null]}`)
+	// The root sorts behind its children.
+	create(t, from, registry.Draft{ID: "z", Definition: doc})
+	for i := range 250 {
+		id := fmt.Sprintf("n%03d", i)
+		d := registry.Draft{ID: id, Name: "name-" + id, Parent: "z", State: "on", Tenant: "t", Tags: map[string]string{"x": "ä \"", "y": ""}, Keys: []string{"k-" + id}, Metadata: doc}
+		if i > 200 {
+			d.Parent = fmt.Sprintf("n%03d", i-1)
+		}
+		create(t, from, d)
+	}
+	update(t, from, func(tx registry.Tx) error {
+		return errors.Join(tx.PutBlob("n007", "small", []byte("x\x00y")), tx.PutBlob("n007", "empty", []byte{}))
+	})
+	update(t, from, func(tx registry.Tx) error {
+		return tx.PutBlob("z", "big", bytes.Repeat([]byte("\xff\x00"), registry.MaxBlob/2))
+	})
 }

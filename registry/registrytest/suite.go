@@ -26,6 +26,8 @@
 //	Cursors           a cursor names its store; a bad one is refused
 //	Delta             the optional registry.Delta
 //	Export            what was exported is imported as it was; what cannot be imported changes nothing
+//	Copy              a copy holds the same, times and trails too; one that was broken off goes on, and nothing else is copied into
+//	Restored          the optional registry.Restorer
 //	Context           a context that has ended stops every call; a waiting Update is withdrawn
 //	Close             later calls and watches end with ErrClosed; no goroutine is left
 //	Linearizable      8 clients race for 5 words: some order explains all their answers (porcupine)
@@ -84,6 +86,7 @@ func Run(t *testing.T, open Open) {
 		{"WatchOnce", testWatchOnce},
 		{"WatchCompacted", testWatchCompacted},
 		{"Delta", testDelta},
+		{"Restored", testRestored},
 		{"Context", testContext},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -106,6 +109,7 @@ func Run(t *testing.T, open Open) {
 		}
 	})
 	t.Run("Export", func(t *testing.T) { testExport(t, open) })
+	t.Run("Copy", func(t *testing.T) { testCopy(t, open) })
 	t.Run("Close", func(t *testing.T) { testClose(t, open) })
 	t.Run("Linearizable", func(t *testing.T) { testLinearizable(t, open) })
 	t.Run("Model", func(t *testing.T) { testModel(t, open) })

@@ -43,7 +43,8 @@ const Size = 3
 func Start(t testing.TB) *Cluster {
 	t.Helper()
 	testbed.Need(t, "netns", "etcd")
-	c := &Cluster{t: t, name: fmt.Sprintf("vge%d", os.Getpid()), net: fmt.Sprintf("10.213.%d", os.Getpid()%250)}
+	dir := scratch(t)
+	c := &Cluster{t: t, name: fmt.Sprintf("%s%d", mark, os.Getpid()), net: fmt.Sprintf("10.213.%d", os.Getpid()%250)}
 	t.Cleanup(c.end)
 	c.must("ip", "link", "add", c.name, "type", "bridge")
 	c.must("ip", "addr", "add", c.net+".1/24", "dev", c.name)
@@ -56,7 +57,7 @@ func Start(t testing.TB) *Cluster {
 		c.must("ip", "-n", ns, "addr", "add", c.address(i)+"/24", "dev", "eth0")
 		c.must("ip", "-n", ns, "link", "set", "eth0", "up")
 		c.must("ip", "-n", ns, "link", "set", "lo", "up")
-		c.members = append(c.members, &member{dir: filepath.Join(t.TempDir(), "etcd")})
+		c.members = append(c.members, &member{dir: filepath.Join(dir, fmt.Sprintf("m%d", i))})
 	}
 	for i := range c.members {
 		c.start(i)
@@ -102,27 +103,33 @@ func (c *Cluster) start(i int) {
 		all = append(all, fmt.Sprintf("m%d=http://%s:2380", j, c.address(j)))
 	}
 	client, peer := "http://"+c.address(i)+":2379", "http://"+c.address(i)+":2380"
-	out, err := os.OpenFile(m.dir+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		c.t.Error(err)
-		return
-	}
-	defer func() { _ = out.Close() }()
-	m.cmd = exec.Command("ip", "netns", "exec", c.space(i), "etcd", //nolint:noctx // it ends with the test
+	if err := m.run(exec.Command("ip", "netns", "exec", c.space(i), "etcd", //nolint:noctx // it ends with the test
 		"--name", fmt.Sprintf("m%d", i), "--data-dir", m.dir, "--listen-client-urls", client, "--advertise-client-urls", client,
 		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", strings.Join(all, ","),
-		"--heartbeat-interval", "50", "--election-timeout", "500", "--logger", "zap", "--log-outputs", "stderr")
-	m.cmd.Stdout, m.cmd.Stderr = out, out
-	m.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := m.cmd.Start(); err != nil {
+		"--heartbeat-interval", "50", "--election-timeout", "500", "--logger", "zap", "--log-outputs", "stderr")); err != nil {
 		c.t.Error(err)
-		return
+	}
+}
+
+// run starts the member's process, which ends with this one.
+func (m *member) run(cmd *exec.Cmd) error {
+	out, err := os.OpenFile(m.dir+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = out.Close() }()
+	m.cmd = cmd
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return err
 	}
 	m.ended = make(chan struct{})
-	go func(cmd *exec.Cmd, ended chan struct{}) {
+	go func(ended chan struct{}) {
 		defer close(ended)
 		_ = cmd.Wait()
-	}(m.cmd, m.ended)
+	}(m.ended)
+	return nil
 }
 
 // signal sends to the member's process.
@@ -189,13 +196,19 @@ func (c *Cluster) Ready(limit time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	for i, url := range c.URLs() {
-		for healthy(ctx, url) != nil {
-			select {
-			case <-time.After(50 * time.Millisecond):
-			case <-ctx.Done():
-				log, _ := os.ReadFile(c.members[i].dir + ".log")
-				c.t.Fatalf("member %d is not healthy after %v: %s", i, limit, log[max(0, len(log)-4000):])
-			}
+		c.members[i].ready(ctx, c.t, url)
+	}
+}
+
+// ready waits until the member says at url that it is healthy.
+func (m *member) ready(ctx context.Context, t testing.TB, url string) {
+	t.Helper()
+	for healthy(ctx, url) != nil {
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			log, _ := os.ReadFile(m.dir + ".log")
+			t.Fatalf("%s is not healthy in time: %s", url, log[max(0, len(log)-4000):])
 		}
 	}
 }

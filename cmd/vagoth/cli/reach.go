@@ -40,10 +40,15 @@ type reached struct {
 
 // settings reads the configuration.
 func (a *app) settings() (*manager.Settings, error) {
-	f, err := config.Load(a.config)
+	s, err := a.settingsOf(a.config)
 	if errors.Is(err, fs.ErrNotExist) && !fileExists(a.config) {
 		return nil, fmt.Errorf("there is no %s here: name one with --config, or begin with vagoth quickstart", a.config)
 	}
+	return s, err
+}
+
+func (a *app) settingsOf(file string) (*manager.Settings, error) {
+	f, err := config.Load(file)
 	if err != nil {
 		return nil, err
 	}

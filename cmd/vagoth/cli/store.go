@@ -14,7 +14,7 @@ import (
 )
 
 func registryCmd(a *app) *cobra.Command {
-	return parent("registry", "export, import and check the registry", exportCmd(a), importCmd(a), checkCmd(a))
+	return parent("registry", "export, import, copy and check the registry", exportCmd(a), importCmd(a), copyCmd(a), checkCmd(a))
 }
 
 func exportCmd(a *app) *cobra.Command {
