@@ -12,6 +12,7 @@ import (
 	"github.com/vagoth/vagoth/virt/sim"
 	"github.com/vagoth/vagoth/virt/subagent"
 	"github.com/vagoth/vagoth/virt/subagent/dir"
+	"github.com/vagoth/vagoth/virt/subagent/docker"
 	libvirtagent "github.com/vagoth/vagoth/virt/subagent/libvirt"
 	simagent "github.com/vagoth/vagoth/virt/subagent/sim"
 	"github.com/vagoth/vagoth/virt/subagent/store"
@@ -22,6 +23,7 @@ import (
 func subAgents() map[string]component.Kind[subagent.Deps, subagent.SubAgent] {
 	return map[string]component.Kind[subagent.Deps, subagent.SubAgent]{
 		"dir":     component.Define("images, disks and snapshots as qcow2 files in a directory, with qemu-img", dirDefaults(), openDir),
+		"docker":  component.Define("containers and their images on this host's dockerd", dockerConfig{Config: docker.Defaults()}, openDocker),
 		"libvirt": component.Define("guests on this host's libvirt", libvirtDefaults(), openLibvirt),
 		"sim": component.Define("a simulated host: guests, metrics, images and snapshots, for trying out and for tests",
 			simulatedConfig{Config: sim.Defaults(), Host: "localhost"}, openSimulated),
@@ -33,6 +35,7 @@ func subAgents() map[string]component.Kind[subagent.Deps, subagent.SubAgent] {
 func stages() map[string][]subagent.Stage {
 	return map[string][]subagent.Stage{
 		"dir":     store.Stages(),
+		"docker":  docker.Stages(),
 		"libvirt": libvirtagent.Stages(),
 		"sim":     simagent.Stages(),
 		"zfs":     store.Stages(),
@@ -85,6 +88,12 @@ type zfsConfig struct{ zfs.Config }
 
 func openZFS(ctx context.Context, cfg zfsConfig, deps subagent.Deps) (subagent.SubAgent, error) {
 	return zfs.Open(ctx, cfg.Options(deps))
+}
+
+type dockerConfig struct{ docker.Config }
+
+func openDocker(ctx context.Context, cfg dockerConfig, deps subagent.Deps) (subagent.SubAgent, error) {
+	return docker.Open(ctx, cfg.Options(deps))
 }
 
 // libvirtConfig are the keys of the driver that are of use on a host's own

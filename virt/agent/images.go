@@ -20,12 +20,15 @@ func (a *Agent) images(ctx context.Context, kind, base string, req mistify.Image
 	}
 	images := []mistify.Image{}
 	asked := false
-	var missing error
+	var missing, refused error
 	for _, k := range kinds {
 		p, err := a.pipeline(k, base)
 		if err != nil {
 			missing = err
 			continue
+		}
+		if kind == "" && k == "" && mistify.CheckImageID(k, req.ID) != nil && req.ID != "" {
+			continue // the name of a container's image
 		}
 		asked = true
 		err = a.ask(ctx, hostQueue, p, func(ctx context.Context, at step) error {
@@ -41,12 +44,19 @@ func (a *Agent) images(ctx context.Context, kind, base string, req mistify.Image
 			}
 			return nil
 		})
-		if err != nil && !errors.Is(err, virt.ErrNotFound) {
+		switch {
+		case err == nil || errors.Is(err, virt.ErrNotFound):
+		case kind == "" && errors.Is(err, virt.ErrInvalid):
+			refused = err // no name for images of this type, and perhaps one for the other
+		default:
 			return nil, err
 		}
 	}
 	if !asked {
 		return nil, missing
+	}
+	if len(images) == 0 && refused != nil {
+		return nil, refused
 	}
 	return images, nil
 }

@@ -102,17 +102,27 @@ func (s *server) metrics(kind string) gin.HandlerFunc {
 		}
 		within(c, s.a.cfg.InfoTimeout*time.Duration(len(p.stages)+1))
 		all := mistify.GuestMetricsResponse{Disk: map[string]mistify.DiskMetrics{}, NIC: map[string]mistify.NICMetrics{}, CPU: []mistify.CPUMetrics{}}
+		// The guests of all types have one pipeline: a sub-agent that has none of this
+		// one leaves it to the others.
+		answered, unknown := false, error(nil)
 		err = s.a.ask(c.Request.Context(), known.id, p, func(ctx context.Context, at step) error {
 			one := measured{kind: kind}
 			req := measure{Guest: known.data, Type: kind, Args: at.Args}
-			if err := at.service.call(ctx, s.a.cfg.InfoTimeout, at.Method, &req, &one); err != nil {
+			if err := at.service.call(ctx, s.a.cfg.InfoTimeout, at.Method, &req, &one); errors.Is(err, virt.ErrNotFound) {
+				unknown = err
+				return nil
+			} else if err != nil {
 				return err
 			}
+			answered = true
 			maps.Copy(all.Disk, one.Disk)
 			maps.Copy(all.NIC, one.NIC)
 			all.CPU = append(all.CPU, one.CPU...)
 			return nil
 		})
+		if err == nil && !answered {
+			err = unknown
+		}
 		switch kind {
 		case mistify.MetricsCPU:
 			s.answer(c, all.CPU, err)

@@ -131,3 +131,15 @@ func TestStagesAreMethods(t *testing.T) {
 		}
 	}
 }
+
+// Containers are measured by the sub-agent that has them.
+func TestNoContainers(t *testing.T) {
+	_, a := newAgent(t)
+	g := guest()
+	g.Type = mistify.TypeContainer
+	for name, do := range map[string]func(context.Context, *mistify.GuestMetricsRequest) (*mistify.GuestMetricsResponse, error){"cpu": a.CPUMetrics, "disk": a.DiskMetrics, "nic": a.NICMetrics} {
+		if _, err := do(t.Context(), &mistify.GuestMetricsRequest{Guest: g}); !errors.Is(err, virt.ErrNotFound) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -8,8 +8,12 @@ import (
 	"github.com/vagoth/vagoth/virt/mistify"
 )
 
-// measure reads the counters of a guest.
+// measure reads the counters of a guest. Of a container libvirtd is not asked: the
+// metrics of all guests are one action.
 func (a *Agent) measure(ctx context.Context, g *mistify.Guest) (virt.Metrics, error) {
+	if g != nil && g.Container() {
+		return virt.Metrics{}, fmt.Errorf("%w: guest %.64q is a container", virt.ErrNotFound, g.ID)
+	}
 	v, err := read(g)
 	if err != nil {
 		return virt.Metrics{}, err
