@@ -4,6 +4,7 @@
 //	kernel, initrd := testbed.Guest(t)             // boots in about four seconds, says "vagoth-guest: up" on ttyS0
 //	d.Virsh(t, "define", d.File("web1.xml"))
 //	testbed.WaitForText(t, log, testbed.GuestUp, time.Minute)
+//	k := testbed.NewDocker(t)                      // a dockerd nobody else uses, with an image, and a registry beside it
 //
 // # What a Daemon is
 //

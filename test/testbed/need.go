@@ -24,6 +24,7 @@ const CIVariable = "VAGOTH_CI"
 //	guest     the kernel and initramfs of the tiny guest
 //	zfs       the guest with the real OpenZFS, and QEMU
 //	etcd      Debian's etcd
+//	docker    dockerd and a registry, in namespaces of their own
 //	libvirt   libvirtd, virtlogd, virsh and QEMU, in namespaces of their own
 func Need(t testing.TB, parts ...string) {
 	t.Helper()
@@ -73,10 +74,12 @@ func available(ctx context.Context, part string) error {
 		return programs("qemu-system-x86_64", "go")
 	case "etcd":
 		return programs("etcd")
+	case "docker":
+		return firstError(available(ctx, "netns"), available(ctx, "loop"), programs("dockerd", "containerd", "runc", "docker-registry", "iptables", "busybox", "findmnt"))
 	case "libvirt":
 		return firstError(available(ctx, "netns"), programs("libvirtd", "virtlogd", "virsh", "qemu-system-x86_64", "qemu-img"))
 	}
-	known := []string{"root", "netns", "loop", "guest", "zfs", "etcd", "libvirt"}
+	known := []string{"root", "netns", "loop", "guest", "zfs", "etcd", "docker", "libvirt"}
 	return fmt.Errorf("testbed knows no part %q; it knows %s", part, strings.Join(known, ", "))
 }
 

@@ -307,7 +307,7 @@ func TestNeed(t *testing.T) {
 	if r := need("guest"); r.skipped != "" || !strings.Contains(r.failed, "the tiny guest is not built") {
 		t.Errorf("with %s=1 a missing part fails, got %q and %q", testbed.CIVariable, r.skipped, r.failed)
 	}
-	if r := need("libvrt"); !strings.Contains(r.failed, `knows no part "libvrt"; it knows root, netns, loop, guest, zfs, etcd, libvirt`) {
+	if r := need("libvrt"); !strings.Contains(r.failed, `knows no part "libvrt"; it knows root, netns, loop, guest, zfs, etcd, docker, libvirt`) {
 		t.Errorf("an unknown part is refused with the known ones, got %q", r.failed)
 	}
 }

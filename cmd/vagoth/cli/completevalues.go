@@ -334,7 +334,7 @@ func (c *completion) pairs() {
 			}
 		}
 	}
-	for _, k := range []string{"cpu", "memory", "disk", "image", "kernel", "initrd", "cmdline", "network", "user_data", "meta_data", "network_config"} {
+	for _, k := range []string{"cpu", "memory", "disk", "image", "type", "kernel", "initrd", "cmdline", "network", "user_data", "meta_data", "network_config"} {
 		if k == "disk" || k == "network" || !c.given(k) {
 			c.add("", k+"=")
 		}

@@ -76,7 +76,7 @@ func (a *app) pairs(doc registry.Document, list []string) (registry.Document, ma
 			disks = append(disks, map[string]any{"size": size})
 		case "network":
 			nics = append(nics, map[string]any{"network": v})
-		case "image":
+		case "image", "type":
 			set[k] = v
 		case "kernel", "initrd", "cmdline":
 			boot[k] = v

@@ -3,6 +3,7 @@ package docker_test
 import (
 	"context"
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -302,6 +303,31 @@ func TestNames(t *testing.T) {
 	b.fails("a name that is taken", b.d.CreateContainer, other, virt.ErrConflict)
 	if got := f.all(); !slices.Equal(got, []string{g.ID}) {
 		t.Errorf("there are %v", got)
+	}
+}
+
+// What was asked for by one who did not wait is still under way when it is asked for
+// again: the name is taken, and then the container is there.
+func TestUnderWay(t *testing.T) {
+	f := newFake(t)
+	b := newBench(t, f.socket, nil)
+	asked := 0
+	f.put(func() {
+		f.before = func(w http.ResponseWriter, r *http.Request) bool {
+			if !strings.HasSuffix(r.URL.Path, "/containers/create") {
+				return false
+			}
+			if asked++; asked < 4 {
+				wrong(w, 409, "Conflict. The container name is already in use")
+				return true
+			}
+			return false
+		}
+	})
+	g := guest()
+	b.must(b.d.CreateContainer, g, "shutoff")
+	if got := f.all(); !slices.Equal(got, []string{g.ID}) || asked != 4 {
+		t.Errorf("asked %d times there are %v", asked, got)
 	}
 }
 

@@ -85,13 +85,21 @@ func (d *Docker) until(ctx context.Context, id, what string, wanted func(*found)
 		if wanted(f) {
 			return nil
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return d.fault(ctx, what, ctx.Err())
+		if err := pause(ctx, wait); err != nil {
+			return d.fault(ctx, what, err)
 		}
+	}
+}
+
+// pause waits, or until ctx ends.
+func pause(ctx context.Context, wait time.Duration) error {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -102,27 +102,45 @@ func notHere(image string) error {
 	return fmt.Errorf("%w: the image %s is not here: fetch it first", virt.ErrConflict, image)
 }
 
+// create makes the container, or does what is missing of it. What was asked for
+// before, by somebody who did not wait for the answer, can still be under way: then
+// the name is taken and nothing is there yet.
 func (d *Docker) create(ctx context.Context, v virt.Guest, job string) error {
 	p, err := planned(v)
 	if err != nil {
 		return err
 	}
-	for {
+	until := d.o.Now().Add(d.o.Timeout)
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		f, err := d.find(ctx, v.UUID)
 		switch {
 		case err == nil && f.state == virt.Crashed: // dockerd ended in the middle of something
 			if err := d.remove(ctx, v.UUID, f); err != nil {
 				return err
 			}
+			continue
 		case err == nil:
 			return d.complete(ctx, p, f)
 		case !errors.Is(err, virt.ErrNotFound):
 			return err
-		default:
-			return d.make(ctx, p, job)
+		}
+		var taken *takenError
+		if err := d.make(ctx, p, job); !errors.As(err, &taken) || !d.o.Now().Before(until) {
+			return err
+		}
+		if err := pause(ctx, wait); err != nil {
+			return err
 		}
 	}
 }
+
+// takenError is a container that dockerd did not make, as there is one of that name
+// or is about to be.
+type takenError struct{ err error }
+
+func (e *takenError) Error() string { return e.err.Error() }
+
+func (e *takenError) Unwrap() error { return e.err }
 
 // make makes the container. One that cannot be made as a whole is taken back.
 func (d *Docker) make(ctx context.Context, p *plan, job string) (err error) {
@@ -138,13 +156,16 @@ func (d *Docker) make(ctx context.Context, p *plan, job string) (err error) {
 	_, err = quick(ctx, d, "make the container "+v.UUID, func(ctx context.Context, c *moby.Client) (moby.ContainerCreateResult, error) {
 		return c.ContainerCreate(ctx, d.creation(p, job))
 	})
-	if errors.Is(err, virt.ErrNotFound) {
+	switch {
+	case errors.Is(err, virt.ErrConflict):
+		return &takenError{err}
+	case errors.Is(err, virt.ErrNotFound):
 		if _, none := d.inspect(ctx, p.image); errors.Is(none, virt.ErrNotFound) {
 			return notHere(v.Definition.Image)
 		}
-	}
-	if err != nil {
 		return unmissed(err)
+	case err != nil:
+		return err
 	}
 	f, err := d.find(ctx, v.UUID)
 	if err != nil {

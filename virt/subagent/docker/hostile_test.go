@@ -238,7 +238,7 @@ func TestGone(t *testing.T) {
 // What dockerd is told of a container is within what the config says.
 func TestBounds(t *testing.T) {
 	f := newFake(t)
-	b := newBench(t, f.socket, func(o *docker.Options) { o.MaxPIDs, o.MaxLog = 77, 2<<20 })
+	b := newBench(t, f.socket, func(o *docker.Options) { o.MaxPIDs, o.MaxLog, o.Timeout = 77, 2<<20, 100*time.Millisecond })
 	var told struct {
 		Hostname   string
 		HostConfig struct {
