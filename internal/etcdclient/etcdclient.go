@@ -14,6 +14,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
 
 	"github.com/vagoth/vagoth/manager/component"
 )
@@ -103,11 +104,17 @@ func (c Config) Client(probe time.Duration) (*clientv3.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return clientv3.New(clientv3.Config{
-		Endpoints: c.Endpoints, Username: c.Username, Password: c.Password.Reveal(), TLS: t,
-		DialTimeout: c.Timeout, Logger: zap.NewNop(),
+	var client *clientv3.Client
+	var options []grpc.DialOption
+	if c.Username != "" {
+		a := newTokens(c.Username, c.Password.Reveal())
+		options = a.options(func() *clientv3.Client { return client })
+	}
+	client, err = clientv3.New(clientv3.Config{
+		Endpoints: c.Endpoints, TLS: t, DialTimeout: c.Timeout, Logger: zap.NewNop(), DialOptions: options,
 		DialKeepAliveTime: max(probe, minKeepAlive), DialKeepAliveTimeout: probe,
 	})
+	return client, err
 }
 
 // minKeepAlive is the least that etcd lets its clients do.

@@ -112,6 +112,7 @@ var thirdParty = map[string][]string{
 	"go.etcd.io/raft/v3":                    {"internal/journal"},
 	"go.uber.org/zap":                       {"internal/journal", "internal/etcdclient", tests},
 	"google.golang.org/protobuf":            {"internal/journal"},
+	"google.golang.org/grpc":                {"internal/etcdclient"},
 
 	"github.com/hashicorp/go-memdb":            {"registry/memdb"},
 	"go.etcd.io/etcd/client/v3":                {"internal/etcdclient", "registry/etcd", "scheduler/etcd"},

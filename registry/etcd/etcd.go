@@ -49,6 +49,9 @@ var (
 func Open(ctx context.Context, c Config, deps registry.Deps) (*Registry, error) {
 	r, err := open(ctx, c, deps.WithDefaults())
 	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			err = errors.Join(err, c.Reach(ctx))
+		}
 		return nil, fmt.Errorf("cannot open the registry on etcd %v: %w", c.Endpoints, err)
 	}
 	return r, nil

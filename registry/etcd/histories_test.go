@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"math/rand"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,13 +13,26 @@ import (
 	"github.com/vagoth/vagoth/test/etcdtest"
 )
 
-// managers opens so many on one fresh store.
+// managers opens so many on one fresh store, whose clocks differ, and jump back and
+// forth.
 func managers(t *testing.T, c Config, n int) []registry.Registry {
 	var all []registry.Registry
 	for range n {
-		all = append(all, openAt(t, c))
+		all = append(all, openWith(t, c, registry.Deps{Now: jumping()}))
 	}
 	return all
+}
+
+// jumping is a clock that is set anew, by up to a year, every few times that it is
+// looked at.
+func jumping() func() time.Time {
+	var looks, ahead atomic.Int64
+	return func() time.Time {
+		if looks.Add(1)%5 == 0 {
+			ahead.Store(int64(time.Duration(rand.Intn(2*365*24)-365*24) * time.Hour))
+		}
+		return time.Now().Add(time.Duration(ahead.Load()))
+	}
 }
 
 // Three managers race for the same words.

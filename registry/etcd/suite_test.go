@@ -26,7 +26,12 @@ func fresh(url string) Config {
 
 func openAt(t testing.TB, c Config) *Registry {
 	t.Helper()
-	r, err := Open(t.Context(), c, registry.Deps{})
+	return openWith(t, c, registry.Deps{})
+}
+
+func openWith(t testing.TB, c Config, deps registry.Deps) *Registry {
+	t.Helper()
+	r, err := Open(t.Context(), c, deps)
 	if err != nil {
 		t.Fatal(err)
 	}

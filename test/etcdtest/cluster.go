@@ -2,11 +2,13 @@ package etcdtest
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -244,4 +246,62 @@ func (c *Cluster) end() {
 		_ = run("ip", "netns", "del", c.space(i)) // its half of the pair of interfaces goes with it
 	}
 	_ = run("ip", "link", "del", c.name)
+}
+
+// status is what etcdctl tells of one member.
+type status struct {
+	Endpoint string
+	Status   struct {
+		Header struct {
+			Member uint64 `json:"member_id"`
+		} `json:"header"`
+		Leader uint64 `json:"leader"`
+	}
+}
+
+// statuses are those of the members that answer, in their order.
+func (c *Cluster) statuses() []status {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "etcdctl", "--endpoints", strings.Join(c.URLs(), ","), "endpoint", "status", "-w", "json")
+	cmd.Env = append(os.Environ(), "ETCDCTL_API=3")
+	out, _ := cmd.Output() // it fails when one does not answer
+	var all []status
+	if err := json.Unmarshal(out, &all); err != nil {
+		c.t.Fatalf("etcdctl endpoint status says %q: %v", out, err)
+	}
+	return all
+}
+
+// Leader is the member that leads.
+func (c *Cluster) Leader() int {
+	c.t.Helper()
+	for range 100 {
+		for _, s := range c.statuses() {
+			if s.Status.Leader != 0 && s.Status.Leader == s.Status.Header.Member {
+				return slices.Index(c.URLs(), s.Endpoint)
+			}
+		}
+	}
+	c.t.Fatal("nobody leads")
+	return 0
+}
+
+// MoveLeader makes another member the leader.
+func (c *Cluster) MoveLeader() {
+	c.t.Helper()
+	leader := c.URLs()[c.Leader()]
+	for _, s := range c.statuses() {
+		if s.Endpoint != leader {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, "etcdctl", "--endpoints", leader, "move-leader", fmt.Sprintf("%x", s.Status.Header.Member))
+			cmd.Env = append(os.Environ(), "ETCDCTL_API=3")
+			if out, err := cmd.CombinedOutput(); err != nil {
+				c.t.Fatalf("%v: %s", err, out)
+			}
+			return
+		}
+	}
+	c.t.Fatal("nobody else is there to lead")
 }
