@@ -2,11 +2,11 @@ package api
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 
+	"github.com/vagoth/vagoth/internal/duplex"
 	"github.com/vagoth/vagoth/virt"
 )
 
@@ -63,33 +63,7 @@ func (c *Client) Probe(ctx context.Context, req ProbeRequest) (has virt.Capacity
 // prints, what is written is typed. It ends when it is closed, with ctx, or when
 // the guest stops, which reads as io.EOF.
 func (c *Client) Console(ctx context.Context, ref string) (io.ReadWriteCloser, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	r, w := io.Pipe()
-	resp, err := c.respond(ctx, http.MethodPost, nodePath(ref, "console"), r) //nolint:bodyclose // closed with the console
-	if err != nil {
-		cancel()
-		_ = r.Close()
-		return nil, err
-	}
-	return &attached{WriteCloser: w, body: resp.Body, cancel: cancel}, nil
-}
-
-// attached is a console at this end of a connection.
-type attached struct {
-	io.WriteCloser
-	body   io.ReadCloser
-	cancel context.CancelFunc
-}
-
-func (a *attached) Read(p []byte) (int, error) { return a.body.Read(p) }
-
-// Close ends the request.
-func (a *attached) Close() error {
-	err := a.WriteCloser.Close()
-	a.cancel()
-	_ = a.body.Close() // it says only that the request was ended
-	if err != nil {
-		return fmt.Errorf("cannot end the console: %w", err)
-	}
-	return nil
+	return duplex.Open(ctx, func(ctx context.Context, body io.Reader) (*http.Response, error) {
+		return c.respond(ctx, http.MethodPost, nodePath(ref, "console"), body)
+	})
 }

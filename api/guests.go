@@ -10,6 +10,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/vagoth/vagoth/internal/duplex"
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/virt"
 )
@@ -40,7 +41,7 @@ func (s *server) guestRoutes() []route {
 			help: "one snapshot of a VM"},
 		{method: "GET", path: "/v1/nodes/:ref/snapshots/:name/download", do: s.downloadSnapshot, out: "", media: octets, query: []string{"disk"}, role: operator, load: waiting,
 			help: "what a disk held, as a stream; disk is its device, volume or number, the first if not given; the header Vagoth-Format says what the bytes are, where that is known; a download that breaks off is not ended"},
-		{method: "POST", path: "/v1/nodes/:ref/console", do: s.console, in: "", out: "", media: octets, role: operator, load: waiting,
+		{method: "POST", path: "/v1/nodes/:ref/console", do: s.console, in: "", out: "", media: octets, role: operator, load: waiting, line: true,
 			help: "a VM's serial console: the body of the request is typed while the answer is what the guest prints, until either side ends it"},
 		{method: "GET", path: "/v1/nodes/:ref/images", do: s.listImages, out: []virt.Image{}, role: reader,
 			help: "the images of a hypervisor, from the host, now; the actions hv_fetch_image and hv_delete_image change them"},
@@ -264,12 +265,6 @@ func (s *server) console(c *gin.Context) {
 	if !ok {
 		return
 	}
-	rc := http.NewResponseController(c.Writer)
-	if err := rc.EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		s.fail(c, err)
-		return
-	}
-	_ = rc.SetReadDeadline(time.Time{}) // nobody has to type
 	ctx, cancel := context.WithTimeout(c.Request.Context(), maxConsole)
 	defer cancel()
 	if s.o.Draining != nil {
@@ -286,18 +281,6 @@ func (s *server) console(c *gin.Context) {
 		s.fail(c, err)
 		return
 	}
-	typed := make(chan struct{})
-	defer func() {
-		_ = rw.Close()
-		_ = rc.SetReadDeadline(time.Now()) // whoever reads the body is woken: over a socket by this,
-		_ = c.Request.Body.Close()         // and inside the process by this
-		<-typed
-	}()
-	go func() {
-		defer close(typed)
-		if _, err := io.Copy(rw, c.Request.Body); err != nil {
-			cancel() // the end of the body ends the typing only, its failure is a client that has gone
-		}
-	}()
+	defer duplex.Join(c.Writer, c.Request.Body, rw, cancel)()
 	s.flow(c, rw, -1, "a console")
 }

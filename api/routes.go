@@ -2,10 +2,12 @@ package api
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/gin-gonic/gin"
 
 	"github.com/vagoth/vagoth/auth"
+	"github.com/vagoth/vagoth/internal/duplex"
 	"github.com/vagoth/vagoth/monitor"
 	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/scheduler"
@@ -24,6 +26,7 @@ type route struct {
 	media        string   // of a body that is no JSON object or list
 	role         Role     // the least that may; where it is forgotten only an admin
 	load         load     // with what it is counted
+	line         bool     // it answers while its body still comes
 }
 
 // The types of bodies that are not JSON.
@@ -185,9 +188,19 @@ func (s *server) otherRoutes() []route {
 }
 
 // mount serves the routes. HEAD is GET without its body.
+// line lets what follows answer before the request has ended.
+func (s *server) line(c *gin.Context) {
+	if err := duplex.Accept(c.Writer, c.Request); err != nil {
+		s.fail(c, err)
+	}
+}
+
 func (s *server) mount(e *gin.Engine) {
 	for _, r := range s.routes() {
 		chain := []gin.HandlerFunc{s.observe(r), s.identify(r), s.allowed(r), s.admit(r), r.do}
+		if r.line {
+			chain = slices.Insert(chain, 1, gin.HandlerFunc(s.line)) // a refusal too must not wait for the end of the body
+		}
 		e.Handle(r.method, r.path, chain...)
 		if r.method == http.MethodGet {
 			e.Handle(http.MethodHead, r.path, chain...)

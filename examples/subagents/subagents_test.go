@@ -247,6 +247,8 @@ func TestEveryAction(t *testing.T) {
 	if err := c.Call(ctx, "Test.CreateSnapshot", &mistify.SnapshotRequest{ID: snapshot.String(), Dest: "s1"}, &mistify.SnapshotResponse{}); err != nil {
 		t.Fatal(err)
 	}
+	const session = "9b2f7a52-6d0e-4b1c-8d53-0a1f5b7c9e11"
+	var console *mistify.Download
 	for _, a := range mistify.Actions() {
 		stages := conf.Actions[a.Name].Stages
 		if len(stages) != 1 {
@@ -257,6 +259,15 @@ func TestEveryAction(t *testing.T) {
 		var err error
 		ok := true
 		switch {
+		case a.Name == mistify.ActionConsole: // it stays attached until what is typed next has come back
+			console, err = c.Stream(ctx, method, &mistify.ConsoleRequest{Guest: &mistify.Guest{ID: guest}, Session: session})
+		case a.Name == mistify.ActionTypeConsole:
+			err = c.Call(ctx, method, &mistify.ConsoleRequest{Guest: &mistify.Guest{ID: guest}, Session: session, Data: []byte("hello")}, &mistify.ConsoleResponse{})
+			if err == nil {
+				typed := make([]byte, len("hello"))
+				_, err = io.ReadFull(console, typed)
+				ok = string(typed) == "hello" && errors.Is(console.Close(), nil)
+			}
 		case a.Type == mistify.Stream:
 			var d *mistify.Download
 			d, err = downloads.Stream(ctx, method, mistify.SnapshotRequest{ID: named.String()})

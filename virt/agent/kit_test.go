@@ -39,6 +39,9 @@ type sub struct {
 	snap   func(method string, r *mistify.SnapshotRequest) (*mistify.SnapshotResponse, error)
 	calls  []string // METHOD ID
 	quiet  bool     // they are not noted
+
+	consoles int // that are attached
+	refusal  error
 }
 
 func newSub() *sub {
@@ -87,6 +90,10 @@ func newSub() *sub {
 				}
 				return &mistify.SnapshotResponse{Snapshots: []mistify.Snapshot{{ID: "mistify/" + r.ID, Size: 1024}}}, nil
 			})
+		case mistify.OnConsole:
+			if a.Type == mistify.Stream {
+				mistify.RegisterConsole(s.Server, name, "Test.TypeConsole", s.attach)
+			}
 		case mistify.OnHost:
 			mistify.Register(s.Server, name, func(_ context.Context, r *mistify.StatusRequest) (*mistify.StatusResponse, error) {
 				s.called(name, r.ID)
@@ -149,7 +156,7 @@ func testConfig() Config {
 	cfg.Actions = map[string]ActionConfig{}
 	for _, a := range mistify.Actions() {
 		service := "test"
-		if a.Type == mistify.Stream {
+		if a.Type == mistify.Stream && a.On == mistify.OnSnapshot {
 			service = "download"
 		}
 		cfg.Actions[a.Name] = ActionConfig{Stages: []Stage{{Service: service, Method: "Test." + strings.ToUpper(a.Name[:1]) + a.Name[1:]}}}

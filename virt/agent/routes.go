@@ -21,6 +21,7 @@ type route struct {
 	role         auth.Role // the least that may
 	load         load      // with what it is counted
 	changes      bool      // by GET all the same
+	line         bool      // it answers while its body still comes
 }
 
 // load says how long a request lasts.
@@ -97,7 +98,8 @@ func (s *server) actionRoutes() []route {
 		r.method, r.path, r.out, r.status, r.role = "POST", "/guests/:guest/"+r.path, mistify.Guest{}, http.StatusAccepted, auth.Operator
 		all = append(all, r)
 	}
-	return all
+	return append(all, route{method: "POST", path: "/guests/:guest/" + mistify.ActionConsole, do: s.console, in: "", out: "", media: octets, role: auth.Operator, load: stream, line: true,
+		help: "a guest's serial console: the body is typed while the answer is what the guest prints, until either side ends it"})
 }
 
 func (s *server) snapshotRoutes(prefix, what string) []route {

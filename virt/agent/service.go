@@ -20,10 +20,11 @@ type Caller interface {
 
 // service is a sub-agent as the agent uses it.
 type service struct {
-	name    string
-	caller  Caller
-	places  chan struct{} // max_pending of them
-	timeout time.Duration // 0 is that of the action
+	name     string
+	caller   Caller
+	consoles Caller        // which last: they take no places of the others
+	places   chan struct{} // max_pending of them
+	timeout  time.Duration // 0 is that of the action
 }
 
 // acquire takes one of the places that max_pending gives the service.
@@ -79,24 +80,39 @@ func openServices(cfg Config, local map[string]http.Handler) (map[string]*servic
 			c.MaxPending = defaultPending
 		}
 		s := &service{name: name, places: make(chan struct{}, c.MaxPending), timeout: c.Timeout}
-		switch inside := local[name]; {
-		case c.Port == 0 && c.Socket == "" && inside == nil:
-			return services, fmt.Errorf("[agent.service.%s] has neither a port nor a socket, and there is no such sub-agent in this program", name)
-		case c.Port == 0 && c.Socket == "":
-			caller, err := newInside(name, c.Path, c.MaxPending, inside, cfg.StreamStall)
-			if err != nil {
-				return services, fmt.Errorf("[agent.service.%s] %w", name, err)
-			}
-			s.caller = caller
-		default:
-			rpc, err := mistify.NewRPC(mistify.Endpoint{Port: c.Port, Socket: c.Socket, Path: c.Path},
-				mistify.RPCOptions{Name: name, MaxPending: c.MaxPending, Stall: cfg.StreamStall})
-			if err != nil {
-				return services, fmt.Errorf("[agent.service.%s] %w", name, err)
-			}
-			s.caller = rpc
-		}
 		services[name] = s
+		var err error
+		if s.caller, err = c.open(name, c.MaxPending, cfg.StreamStall, local[name]); err != nil {
+			return services, err
+		}
+		if s.consoles, err = c.open(name, maxConsoles, maxConsole, local[name]); err != nil {
+			return services, err
+		}
 	}
 	return services, nil
+}
+
+// open makes a client of a service. Nothing is dialled yet.
+func (c ServiceConfig) open(name string, pending int, stall time.Duration, inside http.Handler) (caller Caller, err error) {
+	switch {
+	case c.Port == 0 && c.Socket == "" && inside == nil:
+		return nil, fmt.Errorf("[agent.service.%s] has neither a port nor a socket, and there is no such sub-agent in this program", name)
+	case c.Port == 0 && c.Socket == "":
+		caller, err = newInside(name, c.Path, pending, inside, stall)
+	default:
+		caller, err = mistify.NewRPC(mistify.Endpoint{Port: c.Port, Socket: c.Socket, Path: c.Path},
+			mistify.RPCOptions{Name: name, MaxPending: pending, Stall: stall})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("[agent.service.%s] %w", name, err)
+	}
+	return caller, nil
+}
+
+func (s *service) close() {
+	for _, c := range []Caller{s.caller, s.consoles} {
+		if c != nil {
+			c.Close()
+		}
+	}
 }

@@ -27,6 +27,7 @@ const (
 	OnMetrics  Subject = "metrics"  // GuestMetricsRequest, GuestMetricsResponse
 	OnImage    Subject = "image"    // ImageRequest, ImageResponse
 	OnSnapshot Subject = "snapshot" // SnapshotRequest, SnapshotResponse; a stream answers bytes
+	OnConsole  Subject = "console"  // ConsoleRequest, ConsoleResponse; a stream answers bytes
 )
 
 // Action is one of the things that an agent can be configured to do.
@@ -81,6 +82,8 @@ func Actions() []Action {
 		Action{Name: "deleteSnapshot", Type: Async, On: OnSnapshot, Help: "removes a snapshot"},
 		Action{Name: "rollbackSnapshot", Type: Async, On: OnSnapshot, Help: "puts disks back to a snapshot"},
 		Action{Name: "downloadSnapshot", Type: Stream, On: OnSnapshot, Help: "copies a snapshot out"},
+		Action{Name: ActionConsole, Type: Stream, On: OnConsole, Addition: true, Help: "shows what a guest prints on its serial console"},
+		Action{Name: ActionTypeConsole, Type: Info, On: OnConsole, Addition: true, Help: "types into a serial console that is attached"},
 	)
 	for i := range list {
 		if list[i].Base == "" {
@@ -91,8 +94,8 @@ func Actions() []Action {
 }
 
 // ActionFor returns the name of what base is to a guest or image of this type:
-// "create" is "containerCreate" to a container. Metrics, snapshots and status
-// have one name for all.
+// "create" is "containerCreate" to a container. Metrics, snapshots, consoles
+// and status have one name for all.
 func ActionFor(guestType, base string) string {
 	if guestType != TypeContainer || !hasContainerForm(base) {
 		return base
@@ -102,7 +105,8 @@ func ActionFor(guestType, base string) string {
 
 func hasContainerForm(base string) bool {
 	return base != "" && base != "status" && !strings.HasPrefix(base, containerPrefix) &&
-		!strings.HasSuffix(base, "Metrics") && !strings.HasSuffix(base, "Snapshot") && !strings.HasSuffix(base, "Snapshots")
+		!strings.HasSuffix(base, "Metrics") && !strings.HasSuffix(base, "Snapshot") && !strings.HasSuffix(base, "Snapshots") &&
+		base != ActionConsole && base != ActionTypeConsole
 }
 
 func prefixed(base string) string {

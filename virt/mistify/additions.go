@@ -9,6 +9,8 @@ package mistify
 //	POST /guests/{id}/deprovision  as provision
 //	POST /guests/{id}/undefine     the agent forgets the guest when the job has ended well; its disks stay. 202 with the job.
 //	POST /guests/{id}/resume       202 with the job
+//	POST /guests/{id}/console      the body is typed while the answer is what the guest prints on its serial console, until
+//	                               either side ends it
 //	GET  /v1/status                Status; with ?id=GUEST of one guest only, which is not listed if it is not there
 //
 // An action that is not configured is KindUnsupported. A create makes disks,
@@ -22,4 +24,6 @@ const (
 	ActionProvision   = "provision"
 	ActionDeprovision = "deprovision"
 	ActionResume      = "resume"
+	ActionConsole     = "console"
+	ActionTypeConsole = "typeConsole"
 )

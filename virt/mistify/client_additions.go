@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 
+	"github.com/vagoth/vagoth/internal/duplex"
 	"github.com/vagoth/vagoth/virt"
 )
 
@@ -25,6 +27,14 @@ func (c *Client) GuestStatus(ctx context.Context, id string) (s Status, err erro
 func (c *Client) ProvisionGuest(ctx context.Context, g Guest) (job string, err error) {
 	job, err = c.call(ctx, http.MethodPost, path("guests", g.ID, ActionProvision), &g, nil)
 	return job, named(job, err)
+}
+
+// Console attaches to a guest's serial console: what is read is what it prints, what
+// is written is typed, until it is closed, ctx ends, or the guest does. An addition.
+func (c *Client) Console(ctx context.Context, id string) (io.ReadWriteCloser, error) {
+	return duplex.Open(ctx, func(ctx context.Context, body io.Reader) (*http.Response, error) {
+		return c.open(ctx, http.MethodPost, path("guests", id, ActionConsole), body)
+	})
 }
 
 // DeprovisionGuest wipes the disks that were made for a guest, whether the agent

@@ -100,7 +100,15 @@ func send(w http.ResponseWriter, r *http.Request, d *Download) error {
 		h.Set("Content-Length", strconv.FormatInt(d.Length, 10))
 	}
 	w.WriteHeader(http.StatusOK)
-	n, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{d}, make([]byte, 128<<10))
+	to := io.Writer(w)
+	if d.live {
+		flush := http.NewResponseController(w)
+		if err := flush.Flush(); err != nil {
+			return err
+		}
+		to = &flushed{w, flush}
+	}
+	n, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{d}, make([]byte, 128<<10))
 	if err == nil && d.Length > 0 && n != d.Length {
 		err = fmt.Errorf("the stream has %d bytes instead of %d", n, d.Length)
 	}
@@ -108,4 +116,18 @@ func send(w http.ResponseWriter, r *http.Request, d *Download) error {
 		err = r.Context().Err()
 	}
 	return err
+}
+
+// flushed sends each piece as it is written.
+type flushed struct {
+	io.Writer
+	flush *http.ResponseController
+}
+
+func (f *flushed) Write(p []byte) (int, error) {
+	n, err := f.Writer.Write(p)
+	if err == nil {
+		err = f.flush.Flush()
+	}
+	return n, err
 }

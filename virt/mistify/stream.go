@@ -16,6 +16,8 @@ type Download struct {
 	io.ReadCloser
 	ContentType string // application/octet-stream if it was not said
 	Length      int64  // -1 if it was not said
+
+	live bool // each piece is sent as it comes, and before the first one that there is a stream
 }
 
 const octets = "application/octet-stream"

@@ -121,7 +121,8 @@ func TestConformance(t *testing.T) {
 				t.Cleanup(func() { d.Heal("hung") })
 				return virt.Host{ID: "hung", Address: hung.URL}
 			},
-			Disks: disksOf(d, func(h virt.Host) string { return strings.TrimPrefix(h.ID, "agent-") }, &n),
+			Disks:   disksOf(d, func(h virt.Host) string { return strings.TrimPrefix(h.ID, "agent-") }, &n),
+			Console: &drivertest.Console{Type: "hello", Says: "login: hello"},
 		}
 	})
 }

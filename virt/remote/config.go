@@ -62,8 +62,8 @@ func Kind() component.Kind[virt.DriverDeps, virt.Driver] {
 		})
 }
 
-// Driver is a virt.Driver, Suspender, Measurer, Snapshotter, Meter and Imager over
-// the agents of its hosts.
+// Driver is a virt.Driver, Suspender, Measurer, Snapshotter, Meter, Imager and
+// Consoler over the agents of its hosts.
 // It dials when it is first asked about a host.
 type Driver struct {
 	cfg   Config
@@ -78,6 +78,7 @@ var (
 	_ virt.Snapshotter  = (*Driver)(nil)
 	_ virt.Meter        = (*Driver)(nil)
 	_ virt.Imager       = (*Driver)(nil)
+	_ virt.Consoler     = (*Driver)(nil)
 	_ virt.DriverCloser = (*Driver)(nil)
 )
 

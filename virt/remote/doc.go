@@ -15,10 +15,10 @@
 //	Snapshots …              GET and POST /guests/{id}/snapshots, and below; a download streams
 //	Metrics                  GET /guests/{id}/metrics/cpu, disk and nic
 //	Images, FetchImage …     GET and POST /images, and below
+//	Console                  POST /guests/{id}/console, whose body and answer are the line
 //
 // An agent that has not one of these is a virt.ErrUnsupported. It is no
-// virt.Migrator: an agent knows of no other, and no virt.Consoler: its wire has no
-// console. A disk is attached by defining the guest anew while it is off.
+// virt.Migrator: an agent knows of no other. A disk is attached by defining the guest anew while it is off.
 //
 // # What an answer means
 //

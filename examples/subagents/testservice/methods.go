@@ -54,6 +54,7 @@ func (h *host) register(s *mistify.Server) {
 	mistify.Register(s, "Test.RollbackSnapshot", h.snapshots.do(rollback))
 	mistify.RegisterStream(s, "Test.DownloadSnapshot", "/snapshots/download", h.download)
 	mistify.Register(s, "Test.Status", h.status)
+	mistify.RegisterConsole(s, "Test.Console", "Test.TypeConsole", h.console)
 }
 
 // What a method does to a guest beside giving it a state of virt.

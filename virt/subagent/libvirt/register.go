@@ -30,6 +30,7 @@ func (a *Agent) Register(s *mistify.Server) {
 	on(s, a.CPUMetrics, "CpuMetrics", "CPUMetrics")
 	on(s, a.DiskMetrics, "DiskMetrics")
 	on(s, a.NICMetrics, "NicMetrics", "NICMetrics")
+	mistify.RegisterConsole(s, Service+".Console", Service+".TypeConsole", a.Console)
 }
 
 // on registers a method under all of its names.
@@ -58,5 +59,7 @@ func Stages() []subagent.Stage {
 		{Action: "cpuMetrics", Method: Service + ".CpuMetrics", Idempotent: true},
 		{Action: "diskMetrics", Method: Service + ".DiskMetrics", Idempotent: true},
 		{Action: "nicMetrics", Method: Service + ".NicMetrics", Idempotent: true},
+		{Action: "console", Method: Service + ".Console"},
+		{Action: "typeConsole", Method: Service + ".TypeConsole"},
 	}
 }

@@ -77,9 +77,15 @@ func (a *Agent) methods() (list []method) {
 	snapshot("createSnapshot", "CreateSnapshot", false, a.CreateSnapshot)
 	snapshot("deleteSnapshot", "DeleteSnapshot", false, a.DeleteSnapshot)
 	snapshot("rollbackSnapshot", "RollbackSnapshot", true, a.RollbackSnapshot)
-	return append(list, method{"downloadSnapshot", "DownloadSnapshot", true, func(s *mistify.Server, name string) {
-		mistify.RegisterStream(s, name, DownloadPath, a.download)
-	}})
+	return append(list,
+		method{"downloadSnapshot", "DownloadSnapshot", true, func(s *mistify.Server, name string) {
+			mistify.RegisterStream(s, name, DownloadPath, a.download)
+		}},
+		method{"console", "Console", false, func(s *mistify.Server, name string) {
+			mistify.RegisterConsole(s, name, Service+".TypeConsole", a.Console)
+		}},
+		method{"typeConsole", "TypeConsole", false, func(*mistify.Server, string) {}}, // with the one before
+	)
 }
 
 func (a *Agent) download(ctx context.Context, r *mistify.SnapshotRequest) (*mistify.Download, error) {

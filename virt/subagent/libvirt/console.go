@@ -1,0 +1,23 @@
+package libvirt
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/vagoth/vagoth/virt"
+	"github.com/vagoth/vagoth/virt/mistify"
+)
+
+// Console attaches to a guest's serial console.
+func (a *Agent) Console(ctx context.Context, r *mistify.ConsoleRequest) (io.ReadWriteCloser, error) {
+	v, err := read(r.Guest)
+	if err != nil {
+		return nil, err
+	}
+	c, ok := a.driver.(virt.Consoler)
+	if !ok {
+		return nil, fmt.Errorf("%w: the driver has no consoles", virt.ErrUnsupported)
+	}
+	return c.Console(ctx, a.host, v)
+}
