@@ -94,7 +94,8 @@ func Open(ctx context.Context, s *Settings, o Options) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.Monitor, err = s.monitor.Open(ctx, monitor.Deps{Cluster: m, Jobs: m.Scheduler, Log: o.Log, Now: o.Now, Polled: o.Polled})
+	divide, _ := m.Registry.(registry.Divider) // or all hosts are this manager's
+	m.Monitor, err = s.monitor.Open(ctx, monitor.Deps{Cluster: m, Jobs: m.Scheduler, Log: o.Log, Now: o.Now, Divide: divide, Polled: o.Polled})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot open monitor %s: %w", s.monitor.Kind, err), m.Close())
 	}

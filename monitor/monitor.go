@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/scheduler"
 	"github.com/vagoth/vagoth/virt"
 )
@@ -29,7 +30,7 @@ type Monitor interface {
 	// A host that cannot be asked is in the Report, it is no error.
 	Poll(ctx context.Context, hosts ...string) (Report, error)
 	// Run polls on its schedule until ctx ends, and returns when its polls
-	// have ended.
+	// have ended. Of several managers that share a cluster each polls its part.
 	Run(ctx context.Context) error
 	Close() error
 }
@@ -78,5 +79,6 @@ type Deps struct {
 	Jobs    scheduler.Inspector // which jobs are in flight
 	Log     *slog.Logger
 	Now     func() time.Time
-	Polled  func(Report) // is told of each poll, asked for or scheduled; it must not block. nil is nobody
+	Divide  registry.Divider // whose a host is to poll where several managers share a cluster; nil is this one's
+	Polled  func(Report)     // is told of each poll, asked for or scheduled; it must not block. nil is nobody
 }

@@ -37,8 +37,8 @@ type Member struct {
 type Divider interface {
 	// Divide makes this process one of those that share the work, which is one word,
 	// until Leave. longest is how long one piece of it takes at most, once Mine has
-	// said yes.
-	Divide(work string, longest time.Duration) Share
+	// said yes. Where the store cannot be asked nothing is this process's until it can.
+	Divide(ctx context.Context, work string, longest time.Duration) Share
 }
 
 // Share is a process's part of a work.

@@ -95,6 +95,7 @@ type hostFacts struct {
 	evidence time.Time
 	capacity virt.Capacity
 	strange  []string
+	kept     *elsewhere // what the manager that polls it has written, or nil
 }
 
 // sighting is a VM in the listing of a host that it does not stand on.
@@ -140,9 +141,10 @@ func (h *memory) factsOf(n *registry.Node) hostFacts {
 	var meta struct {
 		Capacity virt.Capacity `json:"capacity_seen"`
 		Strange  []string      `json:"strangers"`
+		Kept     *elsewhere    `json:"elsewhere"`
 	}
 	if n.Metadata().Decode(&meta) == nil {
-		f.capacity, f.strange = meta.Capacity, meta.Strange
+		f.capacity, f.strange, f.kept = meta.Capacity, meta.Strange, meta.Kept
 	}
 	h.host = f
 	return f

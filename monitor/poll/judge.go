@@ -39,8 +39,10 @@ type hostView struct {
 	visit   *visit         // in this round, or nil
 	listed  bool           // completely, by this process
 	strange []virt.Seen
-	known   []string // the strangers that its metadata lists
-	more    int      // strangers that are only counted
+	known   []string   // the strangers that its metadata lists
+	more    int        // strangers that are only counted
+	seen    *elsewhere // on it in this round, that other managers are to know of
+	kept    *elsewhere // of that what its metadata holds
 }
 
 // judge looks at what takes more than one host to tell. It runs when all hosts of
@@ -65,6 +67,7 @@ func (r *round) judge(ctx context.Context, reg registry.Registry) error {
 		return fmt.Errorf("cannot read the registry: %w", err)
 	}
 	j.strangers()
+	j.keep()
 	written, err := write(ctx, reg, j.changes)
 	r.wrote += len(written)
 	for _, c := range written {
@@ -119,6 +122,7 @@ func (j *judgement) gather() error {
 		mem.mu.Lock()
 		h := j.hosts[id]
 		h.listed, h.known, h.more = !mem.listed.IsZero(), mem.host.strange, mem.more
+		h.kept, h.seen = mem.host.kept, mem.elsewhere()
 		for u, s := range mem.foreign {
 			if j.sightings[u] == nil {
 				j.sightings[u] = map[string]sighting{}
@@ -127,6 +131,9 @@ func (j *judgement) gather() error {
 			unknown = unknown || s.node == ""
 		}
 		mem.mu.Unlock()
+	}
+	if j.r.divided {
+		unknown = j.others(memories) || unknown
 	}
 	for _, h := range j.hosts {
 		state := virt.HostState(h.node.State())

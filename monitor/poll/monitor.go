@@ -54,13 +54,19 @@ type Monitor struct {
 	out    map[string]int // hosts that are being asked: their round and the driver's call
 	calls  sync.WaitGroup // of drivers, those left behind too
 	hosts  map[string]*memory
-	index  *index // of the last round, for what in it still holds
+	index  *index         // of the last round, for what in it still holds
+	part   registry.Share // while Run shares the hosts with other managers, or nil
 }
 
 var _ monitor.Monitor = (*Monitor)(nil)
 
-// Poll asks the hosts once.
+// Poll asks the hosts once, whoever's they are.
 func (m *Monitor) Poll(ctx context.Context, hosts ...string) (monitor.Report, error) {
+	return m.poll(ctx, nil, hosts...)
+}
+
+// poll asks the hosts once, of those that share says to be ours.
+func (m *Monitor) poll(ctx context.Context, share registry.Share, hosts ...string) (monitor.Report, error) {
 	m.mu.Lock()
 	if m.closed {
 		m.mu.Unlock()
@@ -68,7 +74,7 @@ func (m *Monitor) Poll(ctx context.Context, hosts ...string) (monitor.Report, er
 	}
 	m.rounds.Add(1)
 	m.number++
-	r := &round{m: m, number: m.number, began: m.now()}
+	r := &round{m: m, number: m.number, began: m.now(), share: share, divided: m.part != nil}
 	m.mu.Unlock()
 	defer m.rounds.Done()
 
@@ -96,6 +102,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 	if m.closing.Err() != nil {
 		return ErrClosed
 	}
+	defer m.divide(ctx)()
 	under := make(chan struct{}, maxRounds)
 	job := cron.FuncJob(func() {
 		select {
@@ -132,7 +139,11 @@ func (m *Monitor) scheduled(ctx context.Context) {
 			return
 		}
 	}
-	rep, err := m.Poll(ctx)
+	m.mu.Lock()
+	share := m.part
+	m.mu.Unlock()
+	m.forgetOthers(share)
+	rep, err := m.poll(ctx, share)
 	if err != nil && ctx.Err() == nil {
 		m.log.ErrorContext(ctx, "poll failed", "error", err)
 	}
@@ -186,6 +197,9 @@ type round struct {
 	number uint64
 	began  time.Time
 	index  *index
+	share  registry.Share // nil if all that are named are asked
+
+	divided bool // other managers ask hosts too
 
 	mu    sync.Mutex
 	hosts []*visit
@@ -228,6 +242,9 @@ func (r *round) run(ctx context.Context, ids []string) error {
 	errs := make([]error, len(nodes))
 	var wg sync.WaitGroup
 	for i, n := range nodes {
+		if r.share != nil && !r.share.Mine(n.ID()) {
+			continue
+		}
 		visit := &visit{node: n, report: monitor.HostReport{Host: n.ID(), Name: n.Name(), State: virt.HostState(n.State())}}
 		r.hosts = append(r.hosts, visit)
 		if !r.m.claim(n.ID()) {
@@ -243,6 +260,11 @@ func (r *round) run(ctx context.Context, ids []string) error {
 		}
 		wg.Go(func() {
 			defer func() { <-r.m.slots }()
+			if r.share != nil && !r.share.Mine(n.ID()) { // it waited for its turn
+				r.m.release(n.ID())
+				visit.report.Skipped = "another manager polls it now"
+				return
+			}
 			errs[i] = r.visit(ctx, reg, visit)
 		})
 	}

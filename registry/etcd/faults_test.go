@@ -69,7 +69,7 @@ func shows(ctx context.Context, r *Registry, want string, well bool) error {
 		return err
 	}
 	if h := r.Health(); got != want || (h.Err == nil) != well {
-		return fmt.Errorf("it shows %q and says of etcd %v", got, h.Err)
+		return fmt.Errorf("it shows %q and says of etcd: %s", got, fmt.Sprint(h.Err))
 	}
 	return nil
 }
@@ -158,7 +158,7 @@ func (f *follower) has(want string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if got := strings.Join(f.seen, ", "); got != want {
-		return fmt.Errorf("the watch delivered %q (%v), want %q", got, f.err, want)
+		return fmt.Errorf("the watch delivered %q, want %q; it ended with %s", got, want, fmt.Sprint(f.err))
 	}
 	return nil
 }
@@ -194,6 +194,31 @@ func TestLostWatch(t *testing.T) {
 	eventually(t, "what was missed", func() error { return f.has("existing a, created b, created c, created d") })
 	stop()
 	<-f.done
+}
+
+// A transaction that is on its way when it is given up for lost never happens
+// afterwards: the ticket that it shows is no longer good.
+func TestLateTransaction(t *testing.T) {
+	t.Parallel()
+	server := etcdtest.Run(t, etcdtest.Options{})
+	r := openAt(t, quick(server.URL()))
+	closed(t, r)
+	staged, err := r.rep.Stage(t.Context(), func(tx registry.Tx) error {
+		_, err := tx.Create(registry.Draft{ID: "late", Name: "late", Type: "vm"})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	late, ticket := r.transaction(t.Context(), staged, "late-transaction")
+	gaps := r.arrived.expect("late-transaction")
+	if rev, sure := r.resolve(t.Context(), "late-transaction", ticket, gaps); rev != 0 || !sure {
+		t.Fatalf("it was committed as %d, %v: want that it is known never to be", rev, sure)
+	}
+	if resp, err := late.Commit(); err != nil || resp.Succeeded {
+		t.Fatalf("it was committed all the same: %v, %v", resp, err)
+	}
+	back(t, r, "a", "a")
 }
 
 // Where etcd has forgotten what was missed, all is loaded anew, and who watches is

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"slices"
@@ -35,7 +36,7 @@ type shift struct {
 }
 
 // Divide implements registry.Divider.
-func (r *Registry) Divide(work string, longest time.Duration) registry.Share {
+func (r *Registry) Divide(ctx context.Context, work string, longest time.Duration) registry.Share {
 	s := &share{r: r, work: work, longest: longest}
 	r.members.mu.Lock()
 	if r.members.shares == nil {
@@ -43,7 +44,9 @@ func (r *Registry) Divide(work string, longest time.Duration) registry.Share {
 	}
 	r.members.shares[work] = s
 	r.members.mu.Unlock()
-	r.soon()
+	if err := r.meet(ctx); err == nil { // takes part,
+		_ = r.meet(ctx) // and sees it; or the next probe does
+	}
 	return s
 }
 
@@ -54,6 +57,9 @@ func (s *share) fresh() time.Duration { return max(s.longest, 3*s.r.cfg.Probe) }
 func (s *share) take(who []string, asked, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if asked.Before(s.asked) {
+		return // what is known is newer
+	}
 	s.asked = asked
 	if n := len(s.who); n == 0 || !slices.Equal(s.who[n-1].who, who) {
 		s.who = append(s.who, shift{now, who})

@@ -43,12 +43,21 @@ func (r *Registry) Update(ctx context.Context, fn func(registry.Tx) error) error
 	}
 }
 
-// acknowledge returns when a commit of ours is seen here, too.
+// acknowledge returns when a commit of ours is seen here, too. While etcd does not
+// answer it is not waited for longer than the timeout.
 func (r *Registry) acknowledge(ctx context.Context, rev uint64) error {
-	if err := r.rep.Wait(ctx, rev); err != nil {
+	for {
+		waiting, cancel := r.bounded(ctx)
+		err := r.rep.Wait(waiting, rev)
+		cancel()
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && r.health.good():
+			continue // much has to be loaded anew
+		}
 		return fmt.Errorf("%w: it was committed, and then not seen: %w", registry.ErrUnknownOutcome, err)
 	}
-	return nil
 }
 
 // confirmed returns the outcome of a function that writes nothing, if what it saw
@@ -113,14 +122,10 @@ func (r *Registry) commit(ctx context.Context, s *memdb.Staged) (rev uint64, aga
 	name := uuid.NewString()
 	gaps := r.arrived.expect(name)
 	defer r.arrived.forget(name)
-	session, ticket := r.session.now()
-	valid := clientv3.Compare(clientv3.Value(r.keys.session(session)), "=", ticket)
 	waiting, cancel := r.bounded(ctx)
 	defer cancel()
-	resp, err := r.client.Txn(waiting).
-		If(r.conditions(s, []clientv3.Cmp{valid})...).
-		Then(r.writes(s, name)...).
-		Else(r.where(), clientv3.OpGet(r.keys.session(session))).Commit()
+	txn, ticket := r.transaction(waiting, s, name)
+	resp, err := txn.Commit()
 	if err == nil {
 		return r.decided(ctx, resp, ticket)
 	}
@@ -132,6 +137,16 @@ func (r *Registry) commit(ctx context.Context, s *memdb.Staged) (rev uint64, aga
 		return 0, false, fmt.Errorf("%w: %w: %w", registry.ErrUnknownOutcome, registry.ErrUnavailable, err)
 	}
 	return rev, rev == 0, nil
+}
+
+// transaction is one that has a name, and is good for as long as the ticket is.
+func (r *Registry) transaction(ctx context.Context, s *memdb.Staged, name string) (_ clientv3.Txn, ticket string) {
+	session, ticket := r.session.now()
+	valid := clientv3.Compare(clientv3.Value(r.keys.session(session)), "=", ticket)
+	return r.client.Txn(ctx).
+		If(r.conditions(s, []clientv3.Cmp{valid})...).
+		Then(r.writes(s, name)...).
+		Else(r.where(), clientv3.OpGet(r.keys.session(session))), ticket
 }
 
 // decided reads etcd's answer.

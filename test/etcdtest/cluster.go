@@ -291,10 +291,10 @@ func (c *Cluster) Leader() int {
 func (c *Cluster) MoveLeader() {
 	c.t.Helper()
 	leader := c.URLs()[c.Leader()]
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
 	for _, s := range c.statuses() {
 		if s.Endpoint != leader {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-			defer cancel()
 			cmd := exec.CommandContext(ctx, "etcdctl", "--endpoints", leader, "move-leader", fmt.Sprintf("%x", s.Status.Header.Member))
 			cmd.Env = append(os.Environ(), "ETCDCTL_API=3")
 			if out, err := cmd.CombinedOutput(); err != nil {
