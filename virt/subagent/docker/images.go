@@ -42,8 +42,9 @@ func (d *Docker) inspect(ctx context.Context, r reference) (*image.InspectRespon
 	return &got.InspectResponse, nil
 }
 
-// ListImages lists the images by all of their names, those that are coming too. One
-// that has no name is called by its sum.
+// ListImages lists the images by all of their names, those that are coming too,
+// each in its shortest form, as people type it. One that has no name is called by
+// its sum.
 func (d *Docker) ListImages(ctx context.Context, _ *mistify.ImageRequest) (*mistify.ImageResponse, error) {
 	got, err := quick(ctx, d, "list the images", func(ctx context.Context, c *moby.Client) (moby.ImageListResult, error) {
 		return c.ImageList(ctx, moby.ImageListOptions{})
@@ -81,7 +82,7 @@ func namesOf(i image.Summary) (names []string) {
 	for _, all := range [][]string{i.RepoTags, i.RepoDigests, {i.ID}} {
 		for _, name := range all {
 			if !strings.Contains(name, untagged) {
-				names = append(names, name)
+				names = append(names, strings.TrimSuffix(name, ":"+latest))
 			}
 		}
 		if len(names) > 0 {
