@@ -34,10 +34,12 @@ func TestMain(m *testing.M) {
 // guests. Nothing is measured with it.
 const patience = 90 * time.Second
 
-// host is a libvirtd of a test's own with an agent before it.
+// host is a libvirtd of a test's own, or a dockerd, with an agent before it.
 type host struct {
 	testing.TB
 	daemon  *testbed.Daemon
+	docker  *testbed.Docker
+	file    func(name string) string // a path in the host's folder
 	url     string
 	client  *mistify.Client
 	stop    func()
@@ -59,6 +61,7 @@ func newBare(t testing.TB, name string) *host {
 	t.Helper()
 	testbed.Need(t, "libvirt", "guest")
 	h := &host{TB: t, daemon: testbed.NewLibvirt(t, name)}
+	h.file = h.daemon.File
 	h.kernel, h.initrd = testbed.Guest(t)
 	return h
 }
@@ -71,7 +74,12 @@ func (h *host) again() {
 
 // ini writes the agent's file: what it leaves out is as by default.
 func (h *host) ini(listen string) string {
-	path := h.daemon.File("vagoth.ini")
+	path := h.file("vagoth.ini")
+	if h.docker != nil {
+		text := fmt.Sprintf("data = data\n[agent]\nlisten = %s\n[agent.service.docker]\n[subagent.docker]\nsocket = %s\ngrace = 1s\nfetch_private = yes\n", listen, h.docker.Socket())
+		h.must("write the file", os.WriteFile(path, []byte(text), 0o600))
+		return path
+	}
 	text := fmt.Sprintf("data = data\n[agent]\nlisten = %s\n[subagent.libvirt]\nuri = %s\nemulator = qemu\n[subagent.dir]\nlibvirt = %[2]s\nfetch_private = yes\n", listen, h.daemon.URI())
 	h.must("write the file", os.WriteFile(path, []byte(text), 0o600))
 	return path
@@ -86,7 +94,7 @@ func menu() hostagent.Menu {
 func (h *host) run(src hostagent.Source) {
 	h.Helper()
 	h.started++
-	log, err := os.Create(h.daemon.File(fmt.Sprintf("agent-%d.log", h.started)))
+	log, err := os.Create(h.file(fmt.Sprintf("agent-%d.log", h.started)))
 	h.must("make the log", err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan string, 1), make(chan error, 1)

@@ -64,6 +64,9 @@ type doomed struct {
 	ini string
 	url string // of images
 
+	make  func(seed bool) mistify.Guest        // a guest that is asked for
+	fetch func(id string) mistify.ImageRequest // an image
+
 	cmd   *exec.Cmd
 	stdin io.Closer
 	ended chan error
@@ -79,7 +82,7 @@ type doomed struct {
 func (d *doomed) live() {
 	d.Helper()
 	d.started++
-	log, err := os.Create(d.daemon.File(fmt.Sprintf("agent-%d.log", d.started)))
+	log, err := os.Create(d.file(fmt.Sprintf("agent-%d.log", d.started)))
 	d.must("make the log", err)
 	defer func() { d.must("close the log", log.Close()) }()
 	d.cmd = exec.Command(os.Args[0])
@@ -171,10 +174,7 @@ func (d *doomed) lives(ctx context.Context, left []string, seed bool) {
 		}
 	}
 	for {
-		g := mistify.Guest{ID: uuid.NewString(), CPU: 1, Memory: 16, Disks: []mistify.Disk{{Image: "base"}, {Size: 1}}, Console: virt.Console{Serial: "none"}}
-		if seed {
-			g.CloudInit = virt.CloudInit{UserData: "#cloud-config\n"}
-		}
+		g := d.make(seed)
 		d.put(d.guests, g.ID, asked)
 		if !d.step(ctx, "the creation of "+g.ID, func() (string, error) { _, job, err := d.client.CreateGuest(ctx, g); return job, err }) {
 			return
@@ -205,7 +205,7 @@ func (d *doomed) fetches(ctx context.Context, left []string) {
 		id := "image-" + uuid.NewString()
 		d.put(d.images, id, asked)
 		if !d.step(ctx, "the fetch of "+id, func() (string, error) {
-			return d.client.FetchImage(ctx, mistify.ImageRequest{ID: id, Source: d.url + "/base.img"})
+			return d.client.FetchImage(ctx, d.fetch(id))
 		}) {
 			return
 		}
@@ -232,7 +232,7 @@ func (d *doomed) settled() {
 	d.must("list the jobs", err)
 	for _, j := range all {
 		// All their stages can be done again, and so they are.
-		if j.Status == mistify.JobError && (j.Action == "create" || j.Action == "delete") {
+		if j.Status == mistify.JobError && slices.Contains([]string{"create", "delete", "containerCreate", "containerDelete"}, j.Action) {
 			d.Errorf("after a kill %s of %s ended as %s: %s", j.Action, j.GuestID, j.Status, j.Message)
 		}
 	}
@@ -333,9 +333,34 @@ func TestKilled(t *testing.T) {
 	image(t, filepath.Join(folder, "base.img"), 1, 0)
 	d.live()
 	d.done(d.client.FetchImage(t.Context(), mistify.ImageRequest{ID: "base", Source: url + "/base.img"}))
-	rounds := testlong.Count(t, 200)
+	d.make = func(seed bool) mistify.Guest {
+		g := mistify.Guest{ID: uuid.NewString(), CPU: 1, Memory: 16, Disks: []mistify.Disk{{Image: "base"}, {Size: 1}}, Console: virt.Console{Serial: "none"}}
+		if seed {
+			g.CloudInit = virt.CloudInit{UserData: "#cloud-config\n"}
+		}
+		return g
+	}
+	d.fetch = func(id string) mistify.ImageRequest {
+		return mistify.ImageRequest{ID: id, Source: d.url + "/base.img"}
+	}
+	d.rounds(testlong.Count(t, 200), chance, d.check)
+	for _, id := range slices.Sorted(maps.Keys(d.guests)) {
+		d.done(d.client.DeleteGuest(t.Context(), id))
+	}
+	if left := fmt.Sprint(h.domains("--all"), h.files()); left != "[] []" && !t.Failed() {
+		t.Errorf("in the end there is left: %s", left)
+	}
+	if err := errors.Join(d.stdin.Close(), <-d.ended); err != nil {
+		t.Errorf("the agent's end: %v", err)
+	}
+}
+
+// rounds kills the agent so often, each time while guests and images are made and
+// removed, and checks what is there once the next agent has gone on.
+func (d *doomed) rounds(rounds int, chance *rand.Rand, check func(round int)) {
+	d.Helper()
 	for round := range rounds {
-		ctx, cancel := context.WithCancel(t.Context())
+		ctx, cancel := context.WithCancel(d.Context())
 		var all sync.WaitGroup
 		left := slices.Sorted(maps.Keys(d.guests))
 		half := len(left) / 2
@@ -351,22 +376,13 @@ func TestKilled(t *testing.T) {
 		all.Wait()
 		d.live()
 		d.settled()
-		d.check(round)
-		if t.Failed() {
+		check(round)
+		if d.Failed() {
 			break
 		}
 	}
-	t.Logf("the guests and images over which it died were %v", d.hit)
-	if rounds >= 10 && !t.Failed() && (d.hit[asked] == 0 || d.hit[going] == 0) {
-		t.Error("it never died over both creations and removals")
-	}
-	for _, id := range slices.Sorted(maps.Keys(d.guests)) {
-		d.done(d.client.DeleteGuest(t.Context(), id))
-	}
-	if left := fmt.Sprint(h.domains("--all"), h.files()); left != "[] []" && !t.Failed() {
-		t.Errorf("in the end there is left: %s", left)
-	}
-	if err := errors.Join(d.stdin.Close(), <-d.ended); err != nil {
-		t.Errorf("the agent's end: %v", err)
+	d.Logf("the guests and images over which it died were %v", d.hit)
+	if rounds >= 10 && !d.Failed() && (d.hit[asked] == 0 || d.hit[going] == 0) {
+		d.Error("it never died over both creations and removals")
 	}
 }

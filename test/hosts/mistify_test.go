@@ -58,19 +58,12 @@ func openSubAgent(h *host, kind, section string) (subagent.SubAgent, error) {
 	if len(problems) > 0 {
 		h.Fatal(problems)
 	}
-	return open(h.Context(), subagent.Deps{Name: kind, Data: h.daemon.File("data/" + kind)})
+	return open(h.Context(), subagent.Deps{Name: kind, Data: h.file("data/" + kind)})
 }
 
-// The configuration of Mistify's agent drives the sub-agents unchanged but for
-// the ports, which are free ones here.
-func TestMistify(t *testing.T) {
-	t.Parallel()
-	h := newBare(t, "host")
-	ports := map[string]map[string]any{
-		"libvirt": {"port": h.serve("libvirt", "uri = "+h.daemon.URI()+"\nemulator = qemu")},
-		"storage": {"port": h.serve("dir", "libvirt = "+h.daemon.URI()+"\nfetch_private = yes")},
-	}
-	ports["storageDownload"] = map[string]any{"port": ports["storage"]["port"], "path": "/snapshots/download"}
+// runMistify runs an agent with a file of Mistify's that has these actions.
+func (h *host) runMistify(shipped map[string]string, services map[string]map[string]any) {
+	h.Helper()
 	type stage struct {
 		Method  string `json:"method"`
 		Service string `json:"service"`
@@ -84,11 +77,24 @@ func TestMistify(t *testing.T) {
 		}
 		actions[action] = map[string][]stage{"stages": stages}
 	}
-	text, err := json.Marshal(map[string]any{"actions": actions, "services": ports, "dbpath": h.daemon.File("data/mistify.db")})
+	text, err := json.Marshal(map[string]any{"actions": actions, "services": services, "dbpath": h.file("data/mistify.db")})
 	h.must("write the config", err)
-	path := h.daemon.File("agent.json")
+	path := h.file("agent.json")
 	h.must("write the config", os.WriteFile(path, text, 0o600))
-	h.run(hostagent.Source{Mistify: path, Listen: "127.0.0.1:0", Data: h.daemon.File("data")})
+	h.run(hostagent.Source{Mistify: path, Listen: "127.0.0.1:0", Data: h.file("data")})
+}
+
+// The configuration of Mistify's agent drives the sub-agents unchanged but for
+// the ports, which are free ones here.
+func TestMistify(t *testing.T) {
+	t.Parallel()
+	h := newBare(t, "host")
+	ports := map[string]map[string]any{
+		"libvirt": {"port": h.serve("libvirt", "uri = "+h.daemon.URI()+"\nemulator = qemu")},
+		"storage": {"port": h.serve("dir", "libvirt = "+h.daemon.URI()+"\nfetch_private = yes")},
+	}
+	ports["storageDownload"] = map[string]any{"port": ports["storage"]["port"], "path": "/snapshots/download"}
+	h.runMistify(shipped, ports)
 
 	ctx := t.Context()
 	folder, url := web(t)
