@@ -99,9 +99,9 @@ func (b *bench) fixture(image, url string, hung func(t *testing.T) virt.Host) dr
 }
 
 // Containers are what any driver's guests are, over an agent; at full length also on
-// a real dockerd.
+// a real dockerd. It is not parallel: a test that starts programs meanwhile lends them
+// the locks of the agents' stores for a moment.
 func TestConformance(t *testing.T) {
-	t.Parallel()
 	url := web(t, map[string][]byte{"image.tar": pack(t, goodParts()...)})
 	drivertest.Run(t, func(t *testing.T) drivertest.Fixture {
 		b := newBench(t, newFake(t).socket, nil)
