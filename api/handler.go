@@ -103,7 +103,7 @@ func storeOf(r registry.Registry) *Store {
 		return nil
 	}
 	h := remote.Health()
-	st := &Store{Engine: h.Engine, Contact: h.Contact, Revision: h.Revision, Head: h.Head}
+	st := &Store{Engine: h.Engine, Contact: h.Contact, Revision: h.Revision, Head: h.Head, Members: h.Members, Engines: h.Engines}
 	if h.Err != nil {
 		st.Error = h.Err.Error()
 	}

@@ -154,6 +154,9 @@ type Store struct {
 	Error    string    `json:"error,omitempty"` // why it does not answer now
 	Revision uint64    `json:"revision"`        // the last commit that this manager has seen
 	Head     uint64    `json:"head"`            // the last commit that the store has told of
+
+	Members []registry.Member `json:"members,omitempty"` // the processes that had it open then
+	Engines []registry.Engine `json:"engines,omitempty"` // the members of the engine that keeps it, as they were looked at last
 }
 
 // Problem is the body of every error.

@@ -16,4 +16,14 @@ type Health struct {
 	Revision uint64    // the last commit that is seen here
 	Head     uint64    // the last commit that the store has told of
 	Members  []Member  // who had it open then
+	Engines  []Engine  // what the store is made of, as it was looked at last
+}
+
+// Engine is one of several that keep a store together.
+type Engine struct {
+	Name   string `json:"name"`
+	Leads  bool   `json:"leads,omitempty"`
+	Bytes  int64  `json:"bytes,omitempty"`  // of its files
+	Error  string `json:"error,omitempty"`  // why it does not answer, or what it complains of
+	Behind uint64 `json:"behind,omitempty"` // how many of the log's entries that it knows of it has not applied yet
 }

@@ -79,6 +79,7 @@ func open(ctx context.Context, c Config, deps registry.Deps) (*Registry, error) 
 	r.stop = stop
 	r.running.Go(func() { r.follow(following) })
 	r.running.Go(func() { r.probe(following) })
+	r.running.Go(func() { r.survey(following) })
 	return r, nil
 }
 

@@ -196,6 +196,45 @@ func TestLostWatch(t *testing.T) {
 	<-f.done
 }
 
+// A store is loaded in pages, whose size follows that of what is in them.
+func TestPages(t *testing.T) {
+	t.Parallel()
+	c := fresh(etcdtest.Run(t, etcdtest.Options{}).URL())
+	r := openAt(t, c)
+	for i := range 40 {
+		err := r.Update(t.Context(), func(tx registry.Tx) error {
+			for k := range 20 {
+				d := registry.Draft{ID: fmt.Sprintf("n%d-%d", i, k), Name: fmt.Sprintf("name%d-%d", i, k), Type: "vm"}
+				if i%10 == 9 {
+					d.Definition = registry.TrustedDocument(`{"a":"` + strings.Repeat("x", 40<<10) + `"}`)
+				}
+				if _, err := tx.Create(d); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := openAt(t, c)
+	closed(t, r, other)
+	a, err1 := r.View(t.Context())
+	b, err2 := other.View(t.Context())
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := registry.Compare(t.Context(), a, b); err != nil || d.Nodes != 800 {
+		t.Errorf("loaded %+v, %v", d, err)
+	}
+	for _, c := range []struct{ n, bytes, want int }{{500, 0, 2000}, {500, 500 * 200, 2000}, {10_000, 10_000 * 200, 10_000}, {500, 500 << 20, 100}, {2000, 8 << 20, 1000}} {
+		if got := nextPage(c.n, c.bytes); got != c.want {
+			t.Errorf("after %d keys of %d bytes come %d, want %d", c.n, c.bytes, got, c.want)
+		}
+	}
+}
+
 // A transaction that is on its way when it is given up for lost never happens
 // afterwards: the ticket that it shows is no longer good.
 func TestLateTransaction(t *testing.T) {
@@ -395,6 +434,12 @@ func TestFullEtcd(t *testing.T) {
 	if !errors.Is(err, registry.ErrUnavailable) || errors.Is(err, registry.ErrUnknownOutcome) {
 		t.Fatalf("a full etcd answers %v", err)
 	}
+	eventually(t, "the alarm of the member", func() error {
+		if e := r.Health().Engines; len(e) != 1 || !e[0].Leads || !strings.Contains(e[0].Error, "NOSPACE") {
+			return fmt.Errorf("the engines are %+v", e)
+		}
+		return nil
+	})
 	refusedWrite(t, r, "its space is used up", "compact and defragment", "disarm the alarm")
 	if err := shows(t.Context(), r, "a", true); err != nil {
 		t.Error(err)

@@ -2,6 +2,8 @@ package etcd
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +17,7 @@ type health struct {
 	head    uint64 // the last commit that etcd has told of
 	err     error  // of the last probe, or of the watch; nil if all is well
 	cancel  context.CancelFunc
+	engines []registry.Engine
 }
 
 // good reports whether etcd answered when it was last asked.
@@ -60,6 +63,7 @@ func (r *Registry) Health() registry.Health {
 	return registry.Health{
 		Engine: "etcd", Contact: r.health.contact, Err: r.health.err,
 		Revision: r.rep.Revision(), Head: r.health.head, Members: r.members.list(),
+		Engines: slices.Clone(r.health.engines),
 	}
 }
 
@@ -101,6 +105,51 @@ func (r *Registry) probe(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// surveyed is how many probes pass between two looks at each member of etcd.
+const surveyed = 5
+
+// survey looks at each member of etcd now and then, until ctx ends.
+func (r *Registry) survey(ctx context.Context) {
+	tick := time.NewTicker(surveyed * r.cfg.Probe)
+	defer tick.Stop()
+	for {
+		engines := make([]registry.Engine, len(r.cfg.Endpoints))
+		var all sync.WaitGroup
+		for i, name := range r.cfg.Endpoints {
+			all.Go(func() { engines[i] = r.engine(ctx, name) })
+		}
+		all.Wait()
+		r.health.mu.Lock()
+		r.health.engines = engines
+		r.health.mu.Unlock()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// engine is one member of etcd.
+func (r *Registry) engine(ctx context.Context, name string) registry.Engine {
+	waiting, cancel := context.WithTimeout(ctx, min(r.cfg.Timeout, max(r.cfg.Probe, time.Second)))
+	defer cancel()
+	e := registry.Engine{Name: name}
+	st, err := r.client.Status(waiting, name)
+	if err != nil {
+		e.Error = "it does not answer: " + err.Error()
+		return e
+	}
+	e.Leads, e.Bytes, e.Error = st.Leader == st.Header.MemberId, st.DbSize, strings.Join(st.Errors, ", ")
+	if st.RaftIndex > st.RaftAppliedIndex {
+		e.Behind = st.RaftIndex - st.RaftAppliedIndex
+	}
+	if st.Leader == 0 {
+		e.Error = "it knows no leader"
+	}
+	return e
 }
 
 // ask asks which commit is the last.

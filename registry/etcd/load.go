@@ -90,16 +90,27 @@ func (r *Registry) image(ctx context.Context) (memdb.Image, error) {
 	}, nil
 }
 
-// page is how many keys are read at a time.
-const page = 500
+// How many keys are read at a time: few at first, and then as many as have about
+// pageBytes together. For each page etcd counts all keys that are left, so that
+// small pages of many small keys cost it most.
+const (
+	firstPage = 500
+	maxPage   = 10_000
+	pageBytes = 4 << 20
+)
+
+// nextPage is how many keys to read after a page of n with so many bytes.
+func nextPage(n, bytes int) int {
+	return min(max(pageBytes*n/max(bytes, 1), firstPage/5), 4*n, maxPage)
+}
 
 // folder yields the keys of a folder as they were at revision rev.
 func (r *Registry) folder(ctx context.Context, which rune, rev int64) iter.Seq2[*mvccpb.KeyValue, error] {
 	return func(yield func(*mvccpb.KeyValue, error) bool) {
 		from, end := r.keys.folder(which), clientv3.GetPrefixRangeEnd(r.keys.folder(which))
-		for {
+		for page := firstPage; ; {
 			waiting, cancel := r.bounded(ctx)
-			resp, err := r.client.Get(waiting, from, clientv3.WithRange(end), clientv3.WithRev(rev), clientv3.WithLimit(page))
+			resp, err := r.client.Get(waiting, from, clientv3.WithRange(end), clientv3.WithRev(rev), clientv3.WithLimit(int64(page)))
 			cancel()
 			if err != nil {
 				if !errors.Is(err, rpctypes.ErrCompacted) {
@@ -108,15 +119,18 @@ func (r *Registry) folder(ctx context.Context, which rune, rev int64) iter.Seq2[
 				yield(nil, err)
 				return
 			}
+			bytes := 0
 			for _, kv := range resp.Kvs {
 				if !yield(kv, nil) {
 					return
 				}
 				from = string(kv.Key) + "\x00"
+				bytes += len(kv.Key) + len(kv.Value)
 			}
 			if !resp.More {
 				return
 			}
+			page = nextPage(len(resp.Kvs), bytes)
 		}
 	}
 }

@@ -139,6 +139,12 @@ func (a *app) printOverview(w io.Writer, o overview) error {
 	add("made of", strings.Join(uses, ", "))
 	if st := o.Server.Store; st != nil {
 		add("store", storeText(*st, a.env.Now()))
+		for _, e := range st.Engines {
+			add(st.Engine, engineText(e))
+		}
+		for _, m := range st.Members {
+			add("manager", managerText(m))
+		}
 	}
 	if len(o.Nodes) == 0 {
 		add("nodes", "none")
@@ -215,4 +221,34 @@ func storeText(st api.Store, now time.Time) string {
 	default:
 		return fmt.Sprintf("%s answers, and all that it holds is seen here", st.Engine)
 	}
+}
+
+// engineText is how it stands with one member of what keeps the store.
+func engineText(e registry.Engine) string {
+	text := e.Name + " follows"
+	if e.Leads {
+		text = e.Name + " leads"
+	}
+	if e.Bytes > 0 {
+		text += fmt.Sprintf(", %d MiB on its disk", (e.Bytes+1<<20-1)>>20)
+	}
+	if e.Behind > 0 {
+		text += fmt.Sprintf(", %d entries behind", e.Behind)
+	}
+	if e.Error != "" {
+		text = e.Name + ": " + e.Error
+	}
+	return text
+}
+
+// managerText names a process that has the store open, and what it does there.
+func managerText(m registry.Member) string {
+	text := memberText(m)
+	if m.Self {
+		text += ", which answers here"
+	}
+	if len(m.Works) > 0 {
+		text += ": " + strings.Join(m.Works, ", ")
+	}
+	return text
 }
