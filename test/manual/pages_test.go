@@ -30,6 +30,7 @@ func pages() []page {
 		{name: "docs/concepts.md"},
 		{name: "docs/configuration.md"},
 		{name: "docs/daemon.md", skip: 3},
+		{name: "docs/etcd.md", apart: true},
 		{name: "docs/go.md"},
 		{name: "docs/jobs.md"},
 		{name: "docs/operations.md"},
