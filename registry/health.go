@@ -1,6 +1,9 @@
 package registry
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // Remote is a Registry whose store is elsewhere and can be away. While it is,
 // reads answer from the last state that was seen.
@@ -26,4 +29,11 @@ type Engine struct {
 	Bytes  int64  `json:"bytes,omitempty"`  // of its files
 	Error  string `json:"error,omitempty"`  // why it does not answer, or what it complains of
 	Behind uint64 `json:"behind,omitempty"` // how many of the log's entries that it knows of it has not applied yet
+}
+
+// Breaker is a Registry that can come to take no writes any more, for as long as it
+// is open: what its store holds is not known then. Reads go on.
+type Breaker interface {
+	// Broken returns why, when that has happened, and nil when ctx has ended.
+	Broken(ctx context.Context) error
 }

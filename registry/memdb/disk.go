@@ -18,7 +18,9 @@ type disk struct {
 	j    *journal.Journal
 	slog *slog.Logger
 
-	failed     bool // the journal takes nothing any more; used by whoever syncs
+	failed     bool          // the journal takes nothing any more; used by whoever syncs
+	broken     chan struct{} // closed when failed is set
+	why        error         // it was; set before broken is closed
 	background sync.WaitGroup
 	writing    atomic.Bool // a snapshot is being written
 	stop       context.CancelFunc
@@ -32,10 +34,27 @@ func (d *disk) append(records [][]byte) (uint64, error) {
 	case err == nil:
 		return index, nil
 	case errors.Is(err, journal.ErrFailed) && !d.failed:
-		d.failed = true
+		d.failed, d.why = true, err
+		close(d.broken)
 		return 0, fmt.Errorf("%w: %w: restart when the cause is gone", registry.ErrUnknownOutcome, err)
 	default:
 		return 0, fmt.Errorf("%w: %w", registry.ErrUnavailable, err)
+	}
+}
+
+// Broken implements registry.Breaker: a journal whose sync failed takes nothing more,
+// as what is on disk is not known. A store in memory alone never breaks.
+func (db *DB) Broken(ctx context.Context) error {
+	var broken chan struct{}
+	d, ok := db.log.(*disk)
+	if ok {
+		broken = d.broken
+	}
+	select {
+	case <-broken:
+		return fmt.Errorf("it takes nothing any more, until it is opened again: %w", d.why)
+	case <-ctx.Done():
+		return nil
 	}
 }
 

@@ -45,7 +45,10 @@ type DB struct {
 	stats struct{ batches, commits atomic.Uint64 }
 }
 
-var _ registry.Registry = (*DB)(nil)
+var (
+	_ registry.Registry = (*DB)(nil)
+	_ registry.Breaker  = (*DB)(nil)
+)
 
 // log is the journal as the store sees it.
 type log interface {

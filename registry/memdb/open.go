@@ -71,7 +71,7 @@ func open(ctx context.Context, dir string, c Config, deps registry.Deps) (*DB, e
 	if err != nil {
 		return nil, err
 	}
-	d := &disk{j: j, slog: deps.Log}
+	d := &disk{j: j, slog: deps.Log, broken: make(chan struct{})}
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	if load.base == nil { // a new store, or one whose maker did not get this far
 		h := header{store: newStore()}

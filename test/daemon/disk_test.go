@@ -10,8 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vagoth/vagoth/api"
 	"github.com/vagoth/vagoth/internal/powercut"
+	"github.com/vagoth/vagoth/provisioner"
+	"github.com/vagoth/vagoth/registry"
 	"github.com/vagoth/vagoth/scheduler"
+	"github.com/vagoth/vagoth/virt"
 )
 
 // A disk that fails for good ends the daemon, with a status and words that say so;
@@ -59,5 +63,41 @@ func TestFailedDisk(t *testing.T) {
 		if st, err := p.client.Job(ctx, id); err != nil || st.State != want {
 			t.Errorf("job %s is %q, %v; want %s", id, st.State, err, want)
 		}
+	}
+}
+
+// So does one that fails under the registry while no job is queued.
+func TestFailedDiskOfTheRegistry(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	disk := powercut.New(t, 64)
+	p := placeAt(t, t.TempDir(), filepath.Join(disk.Dir(), "data"), "")
+	d := p.start(ctx)
+	add := func(id string) error {
+		_, err := p.client.Create(ctx, api.CreateRequest{Spec: provisioner.Spec{ID: id, Type: virt.TypeVM, Definition: registry.TrustedDocument(`{"cpu":1,"memory":64}`)}})
+		return err
+	}
+	if err := add("kept"); err != nil {
+		t.Fatal(err)
+	}
+	disk.Cut()
+	if err := add("lost"); err == nil {
+		t.Error("a node was taken that cannot be on disk")
+	}
+	_, err := d.wait()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
+		t.Errorf("it ended with %v", err)
+	}
+	if log, err := os.ReadFile(d.log); err != nil || !strings.Contains(string(log), "the registry ended: it takes nothing any more") || strings.Contains(string(log), "panic") {
+		t.Errorf("it says %s, %v", log, err)
+	}
+	disk.Remount()
+	p.start(ctx)
+	if _, err := p.client.Node(ctx, "kept"); err != nil {
+		t.Error(err)
+	}
+	if _, err := p.client.Node(ctx, "lost"); !errors.Is(err, registry.ErrNotFound) {
+		t.Errorf("what was refused: %v", err)
 	}
 }
