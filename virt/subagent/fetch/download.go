@@ -48,11 +48,11 @@ func (f *Fetcher) download(ctx context.Context, one *flight, finish Finish) (err
 	if err := f.receive(body, file, one, &got); err != nil {
 		return plainly(ctx, err)
 	}
+	if finish != nil {
+		return finish(ctx, got) // what it makes of the file is what has to last
+	}
 	if err := file.Sync(); err != nil {
 		return fmt.Errorf("cannot sync it: %w", err)
-	}
-	if finish != nil {
-		return finish(ctx, got)
 	}
 	if err := f.root.Rename(got.Name, one.item.Name); err != nil {
 		return fmt.Errorf("cannot name it: %w", err)

@@ -465,6 +465,7 @@ func TestOneDownloadForMany(t *testing.T) {
 	}
 	var wg sync.WaitGroup
 	errs := make([]error, 8)
+	left := make(chan struct{}) // the first has, and so all had come
 	for i := range errs {
 		wg.Go(func() {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -476,8 +477,12 @@ func TestOneDownloadForMany(t *testing.T) {
 				}()
 			}
 			errs[i] = b.f.Fetch(ctx, item, finish)
+			if i == 0 {
+				close(left)
+			}
 		})
 	}
+	<-left
 	await(t, func() bool {
 		p := b.f.Under()["x"]
 		return p.Done == 1000 && p.Total == int64(len(data)) && p.Waiting == len(errs)-1
