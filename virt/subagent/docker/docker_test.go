@@ -198,8 +198,16 @@ func TestMade(t *testing.T) {
 		t.Errorf("it was made as %+v", is)
 	}
 	// Limits change, what it is does not.
+	listed := func(memory int64) {
+		t.Helper()
+		if out, err := b.d.Status(t.Context(), &mistify.StatusRequest{}); err != nil || len(out.Guests) != 1 || out.Guests[0].Memory != memory || out.Guests[0].CPU != 2 {
+			t.Errorf("it is listed as %+v (%v)", out, err)
+		}
+	}
+	listed(128)
 	g.Memory = 256
 	b.must(b.d.CreateContainer, g, "shutoff")
+	listed(256)
 	if is, _ := f.boxNamed(g.ID); is.Memory != 256<<20 {
 		t.Errorf("its limits are %+v", is)
 	}
@@ -290,6 +298,17 @@ func TestForeign(t *testing.T) {
 	}
 	if got := f.all(); len(got) != 2 {
 		t.Errorf("there are %v", got)
+	}
+	// One that has the labels of a guest is not a second container of it.
+	g = guest()
+	b.must(b.d.CreateContainer, g, "shutoff")
+	f.put(func() { saved.Labels = map[string]string{"vagoth.guest": g.ID, "vagoth.name": g.Name} })
+	if out, err := b.d.Status(t.Context(), &mistify.StatusRequest{}); err != nil || len(out.Guests) != 1 || out.Guests[0].State != virt.Stopped {
+		t.Errorf("beside one with its labels the guest is %+v (%v)", out, err)
+	}
+	b.must(b.d.DeleteContainer, g, "")
+	if got := f.all(); len(got) != 2 {
+		t.Errorf("in the end there are %v", got)
 	}
 }
 

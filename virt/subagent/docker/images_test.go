@@ -212,7 +212,7 @@ func TestArchives(t *testing.T) {
 		"no manifest": with(without("manifest.json")), "no config": with(without("c.json")), "no layer": with(without("a/layer.tar")),
 		"no JSON": with(replaced("manifest.json", "[")), "no image": with(replaced("manifest.json", "[]")),
 		"two images":       with(replaced("manifest.json", `[{"Config":"c.json"},{"Config":"c.json"}]`)),
-		"another manifest": with(added(part{name: "./manifest.json", text: "[]"})),
+		"another manifest": with(added(part{name: "./manifest.json", text: goodManifest})),
 		"a link as manifest": with(func(p []part) []part {
 			return append(without("manifest.json")(p), part{name: "manifest.json", kind: tar.TypeSymlink, link: "c.json"})
 		}),
@@ -262,6 +262,21 @@ func TestArchives(t *testing.T) {
 	if got := b.images(); !slices.Equal(got, []string{"base"}) {
 		t.Errorf("the images are %q", got)
 	}
+	f.put(func() {
+		f.before = func(w http.ResponseWriter, r *http.Request) bool {
+			if !strings.HasSuffix(r.URL.Path, "/images/load") {
+				return false
+			}
+			_, _ = io.Copy(io.Discard, r.Body)
+			_, _ = fmt.Fprintln(w, `{"errorDetail":{"message":"no space left"}}`)
+			return true
+		}
+	})
+	if _, err := b.d.FetchImage(t.Context(), &mistify.ImageRequest{ID: "linked", Source: url + "/linked"}); err == nil || !strings.Contains(err.Error(), "no space left") {
+		t.Errorf("one that dockerd does not take: %v", err)
+	}
+	b.left("dockerd did not take it")
+	f.put(func() { f.before = nil })
 	if _, err := b.d.FetchImage(t.Context(), &mistify.ImageRequest{ID: "linked", Source: url + "/linked"}); err != nil {
 		t.Errorf("a layer that is a link: %v", err)
 	}
@@ -296,6 +311,7 @@ func TestComing(t *testing.T) {
 	begun, goOn := make(chan struct{}), make(chan struct{})
 	var pulls int
 	var mu sync.Mutex
+	var once sync.Once
 	f.put(func() {
 		f.before = func(w http.ResponseWriter, r *http.Request) bool {
 			if !strings.HasSuffix(r.URL.Path, "/images/create") {
@@ -306,7 +322,7 @@ func TestComing(t *testing.T) {
 			mu.Unlock()
 			_, _ = fmt.Fprint(w, `{"status":"Downloading","progressDetail":{"current":5,"total":10},"id":"a"}`+"\r\n")
 			_ = http.NewResponseController(w).Flush()
-			close(begun)
+			once.Do(func() { close(begun) })
 			<-goOn
 			f.put(func() { f.images["docker.io/library/slow:latest"] = &img{"sha256:" + sum("slow"), 1} })
 			return true
@@ -331,6 +347,11 @@ func TestComing(t *testing.T) {
 	}
 	if out, err := b.d.ListImages(t.Context(), &mistify.ImageRequest{}); err != nil || len(out.Images) != 2 || out.Images[1].Status != "pending" {
 		t.Errorf("it is listed as %+v (%v)", out, err)
+	}
+	for range 50 { // the others are there by now, and wait
+		if _, err := b.d.GetImage(t.Context(), &mistify.ImageRequest{ID: "slow"}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	close(goOn)
 	work.Wait()
