@@ -35,6 +35,7 @@ it.`,
 		Example: `  vagoth new web1 template=debian size=small
   vagoth new db1 cpu=4 memory=8G disk=20G network=lan --tag role=db
   vagoth new web1 cpu=1 memory=1G image=debian user_data=@web1.yaml
+  vagoth new c1 type=container image=busybox:1.36 cpu=1 memory=64M
   vagoth new web1 --definition web1.yaml --dry-run`,
 		Args: args(1, -1, "an ID for the node, then KEY=VALUE pairs"),
 		RunE: func(cmd *cobra.Command, args []string) error {
