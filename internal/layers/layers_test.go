@@ -86,7 +86,6 @@ func checkImport(name string, at int, path string) string {
 			return imported + ", but it stands on the standard library alone"
 		case order[to].class == suite && self.class != suite:
 			return imported + ", which is for tests only"
-		case slices.Contains(order[to].lends, name):
 		case order[to].class == implementation && self.class == implementation:
 			return imported + ", which is another implementation: what both need belongs into a contract"
 		case order[to].class == implementation && self.class != assembly && self.class != suite:
@@ -175,14 +174,16 @@ func TestCheckSeesEveryBreach(t *testing.T) {
 		{"scheduler/broker", ours("scheduler/sync"), "scheduler/broker imports scheduler/sync, which is another implementation"},
 		{"virt/libvirt", ours("registry/memdb"), "virt/libvirt imports registry/memdb, which is another implementation"},
 		{"registry/memdb", ours("internal/journal"), ""},
-		{"registry/etcd", ours("registry/memdb"), ""},
+		{"registry/etcd", ours("registry/memdb"), "registry/etcd imports registry/memdb, which is another implementation"},
+		{"registry/etcd", ours("registry/index"), ""},
+		{"virt", ours("registry/index"), "virt imports registry/index, which is only for registry/memdb"},
 		{"registry/memdb", ours("registry/registrytest"), "registry/memdb imports registry/registrytest, which is for tests only"},
 		{"registry/memdb", "testing", "registry/memdb imports testing, which is for tests only"},
 		{"registry/registrytest", "testing", ""},
 		{"registry/registrytest", "pgregory.net/rapid", ""},
 		{"registry", "pgregory.net/rapid", "registry imports pgregory.net/rapid, which is only for tests"},
-		{"registry", "github.com/hashicorp/go-memdb", "registry imports github.com/hashicorp/go-memdb, which is only for registry/memdb"},
-		{"registry/memdb", "github.com/hashicorp/go-memdb", ""},
+		{"registry", "github.com/hashicorp/go-memdb", "registry imports github.com/hashicorp/go-memdb, which is only for registry/index"},
+		{"registry/index", "github.com/hashicorp/go-memdb", ""},
 		{"registry/memdb", "github.com/example/fast", "registry/memdb imports github.com/example/fast, which is in no row of thirdParty"},
 		{"registry/memdb", "go.etcd.io/etcd/server/v3/storage/wal", "registry/memdb imports go.etcd.io/etcd/server/v3/storage/wal, which is only for internal/journal"},
 		{"internal/journal", "go.etcd.io/etcd/server/v3/storage/wal/walpb", ""},

@@ -15,7 +15,6 @@ type row struct {
 	name   string
 	class  class
 	onlyBy []string // if there are any, only these import it (and tests)
-	lends  []string // implementations that may import this one all the same
 	bare   bool     // imports the standard library only
 }
 
@@ -40,6 +39,7 @@ var order = []row{
 
 	{name: "registry"},
 	{name: "registry/registrytest", class: suite},
+	{name: "registry/index", onlyBy: []string{"registry/memdb", "registry/etcd"}},
 	{name: "internal/etcdclient", onlyBy: []string{"registry/etcd", "scheduler/etcd"}},
 	{name: "auth"},
 	{name: "scheduler"},
@@ -56,8 +56,7 @@ var order = []row{
 	{name: "monitor"},
 	{name: "virt/action"},
 
-	// Its index is that of registry/etcd, too, which follows another log with it.
-	{name: "registry/memdb", class: implementation, lends: []string{"registry/etcd"}},
+	{name: "registry/memdb", class: implementation},
 	{name: "registry/etcd", class: implementation},
 	{name: "scheduler/engine", onlyBy: []string{"scheduler/broker", "scheduler/etcd"}},
 	{name: "scheduler/sync", class: implementation},
@@ -115,7 +114,7 @@ var thirdParty = map[string][]string{
 	"google.golang.org/protobuf":            {"internal/journal"},
 	"google.golang.org/grpc":                {"internal/etcdclient"},
 
-	"github.com/hashicorp/go-memdb":            {"registry/memdb"},
+	"github.com/hashicorp/go-memdb":            {"registry/index"},
 	"go.etcd.io/etcd/client/v3":                {"internal/etcdclient", "registry/etcd", "scheduler/etcd"},
 	"go.etcd.io/etcd/api/v3":                   {"internal/etcdclient", "registry/etcd", "scheduler/etcd"},
 	"go.etcd.io/etcd/server/v3":                {tests},

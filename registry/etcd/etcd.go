@@ -12,7 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/vagoth/vagoth/registry"
-	"github.com/vagoth/vagoth/registry/memdb"
+	"github.com/vagoth/vagoth/registry/index"
 )
 
 // Registry is the registry.
@@ -20,7 +20,7 @@ type Registry struct {
 	cfg    Config
 	client *clientv3.Client
 	keys   layout
-	rep    *memdb.Replica
+	rep    *index.Replica
 	log    *slog.Logger
 	now    func() time.Time
 
@@ -69,7 +69,7 @@ func open(ctx context.Context, c Config, deps registry.Deps) (*Registry, error) 
 		return nil, err
 	}
 	r := &Registry{cfg: c, client: client, keys: newLayout(c.Prefix), log: deps.Log, now: deps.Now, opened: deps.Now(), hurry: make(chan struct{}, 1)}
-	if r.rep, err = memdb.NewReplica(deps, c.History, int64(c.HistoryBytes)); err == nil {
+	if r.rep, err = index.NewReplica(deps, c.History, int64(c.HistoryBytes)); err == nil {
 		err = r.begin(ctx)
 	}
 	if err != nil {

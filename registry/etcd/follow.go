@@ -12,7 +12,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/vagoth/vagoth/registry/memdb"
+	"github.com/vagoth/vagoth/registry/index"
 )
 
 // follow keeps the state up with etcd until ctx ends.
@@ -87,12 +87,12 @@ const maxGathered = 4096
 
 // take applies the events of whole commits.
 func (r *Registry) take(events []*clientv3.Event) error {
-	var commits []memdb.Commit
+	var commits []index.Commit
 	var names []arrival
 	for _, e := range events {
 		rev := uint64(e.Kv.ModRevision) //nolint:gosec // revisions are positive
 		if len(commits) == 0 || commits[len(commits)-1].Revision != rev {
-			commits = append(commits, memdb.Commit{Revision: rev})
+			commits = append(commits, index.Commit{Revision: rev})
 		}
 		c := &commits[len(commits)-1]
 		if string(e.Kv.Key) == r.keys.head() {
@@ -108,7 +108,7 @@ func (r *Registry) take(events []*clientv3.Event) error {
 }
 
 // event adds to its commit what an event says.
-func (r *Registry) event(c *memdb.Commit, e *clientv3.Event) error {
+func (r *Registry) event(c *index.Commit, e *clientv3.Event) error {
 	rest, ok := r.keys.of(e.Kv.Key)
 	if !ok {
 		return nil

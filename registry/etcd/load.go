@@ -13,7 +13,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/vagoth/vagoth/registry"
-	"github.com/vagoth/vagoth/registry/memdb"
+	"github.com/vagoth/vagoth/registry/index"
 )
 
 // load reads the whole store, makes it if there is none, and puts it in place of
@@ -32,7 +32,7 @@ func (r *Registry) load(ctx context.Context) error {
 }
 
 // image is what the store holds in its present revision.
-func (r *Registry) image(ctx context.Context) (memdb.Image, error) {
+func (r *Registry) image(ctx context.Context) (index.Image, error) {
 	id := uuid.New()
 	waiting, cancel := r.bounded(ctx)
 	defer cancel()
@@ -41,15 +41,15 @@ func (r *Registry) image(ctx context.Context) (memdb.Image, error) {
 		Then(clientv3.OpPut(r.keys.store(), mine.String())).
 		Else(clientv3.OpGet(r.keys.store())).Commit()
 	if err != nil {
-		return memdb.Image{}, r.unread(ctx, err)
+		return index.Image{}, r.unread(ctx, err)
 	}
 	if !resp.Succeeded {
 		if mine, err = parseAbout(resp.Responses[0].GetResponseRange().Kvs[0].Value); err != nil {
-			return memdb.Image{}, err
+			return index.Image{}, err
 		}
 	}
 	rev := resp.Header.Revision
-	return memdb.Image{
+	return index.Image{
 		Store: mine.ID, Revision: uint64(rev), //nolint:gosec // revisions are positive
 		Nodes: func(yield func(*registry.Node, error) bool) {
 			for kv, err := range r.folder(ctx, 'w', rev) {
@@ -65,20 +65,20 @@ func (r *Registry) image(ctx context.Context) (memdb.Image, error) {
 				}
 			}
 		},
-		Edges: func(yield func(memdb.Edge, error) bool) {
+		Edges: func(yield func(index.Edge, error) bool) {
 			for kv, err := range r.folder(ctx, 'e', rev) {
-				var e memdb.Edge
+				var e index.Edge
 				if err == nil {
-					e = memdb.Edge{Parent: strings.TrimPrefix(string(kv.Key), r.keys.folder('e')), Revision: uint64(kv.ModRevision)} //nolint:gosec // as above
+					e = index.Edge{Parent: strings.TrimPrefix(string(kv.Key), r.keys.folder('e')), Revision: uint64(kv.ModRevision)} //nolint:gosec // as above
 				}
 				if !yield(e, err) || err != nil {
 					return
 				}
 			}
 		},
-		Blobs: func(yield func(memdb.Blob, error) bool) {
+		Blobs: func(yield func(index.Blob, error) bool) {
 			for kv, err := range r.folder(ctx, 'b', rev) {
-				var b memdb.Blob
+				var b index.Blob
 				if err == nil {
 					b, err = r.blob(kv)
 				}
@@ -140,7 +140,7 @@ func (r *Registry) node(kv *mvccpb.KeyValue) (*registry.Node, error) {
 	if len(kv.Value) == 0 || kv.Value[0] != isNode && kv.Value[0] != isAgain {
 		return nil, fmt.Errorf("%w: the key %s holds neither a node nor a reference", registry.ErrCorrupt, kv.Key)
 	}
-	n, err := memdb.Decode(string(kv.Value[1:]), uint64(kv.ModRevision)) //nolint:gosec // revisions are positive
+	n, err := index.Decode(string(kv.Value[1:]), uint64(kv.ModRevision)) //nolint:gosec // revisions are positive
 	if err == nil && r.keys.word(n.ID()) != string(kv.Key) {
 		err = fmt.Errorf("it is node %s's", n.ID())
 	}
@@ -150,10 +150,10 @@ func (r *Registry) node(kv *mvccpb.KeyValue) (*registry.Node, error) {
 	return n, nil
 }
 
-func (r *Registry) blob(kv *mvccpb.KeyValue) (memdb.Blob, error) {
+func (r *Registry) blob(kv *mvccpb.KeyValue) (index.Blob, error) {
 	id, key, ok := strings.Cut(strings.TrimPrefix(string(kv.Key), r.keys.folder('b')), "/")
 	if !ok {
-		return memdb.Blob{}, fmt.Errorf("%w: the key %s names no blob", registry.ErrCorrupt, kv.Key)
+		return index.Blob{}, fmt.Errorf("%w: the key %s names no blob", registry.ErrCorrupt, kv.Key)
 	}
-	return memdb.Blob{Node: id, Key: key, Data: append([]byte{}, kv.Value...)}, nil
+	return index.Blob{Node: id, Key: key, Data: append([]byte{}, kv.Value...)}, nil
 }

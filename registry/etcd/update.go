@@ -12,7 +12,7 @@ import (
 
 	"github.com/vagoth/vagoth/internal/etcdclient"
 	"github.com/vagoth/vagoth/registry"
-	"github.com/vagoth/vagoth/registry/memdb"
+	"github.com/vagoth/vagoth/registry/index"
 )
 
 // Update implements registry.Registry.
@@ -62,7 +62,7 @@ func (r *Registry) acknowledge(ctx context.Context, rev uint64) error {
 
 // confirmed returns the outcome of a function that writes nothing, if what it saw
 // is still so.
-func (r *Registry) confirmed(ctx context.Context, s *memdb.Staged, outcome error) (again bool, _ error) {
+func (r *Registry) confirmed(ctx context.Context, s *index.Staged, outcome error) (again bool, _ error) {
 	if s.Guards.Len() == 0 {
 		return false, outcome
 	}
@@ -83,7 +83,7 @@ func (r *Registry) confirmed(ctx context.Context, s *memdb.Staged, outcome error
 const maxConditions = 127
 
 // conditions are what must hold for the transaction to be.
-func (r *Registry) conditions(s *memdb.Staged, more []clientv3.Cmp) []clientv3.Cmp {
+func (r *Registry) conditions(s *index.Staged, more []clientv3.Cmp) []clientv3.Cmp {
 	if s.Guards.Len() > maxConditions {
 		// Nothing at all may have been committed since.
 		return append(more, clientv3.Compare(clientv3.ModRevision(r.keys.head()), "<", int64(s.Base)+1)) //nolint:gosec // revisions of etcd are int64
@@ -112,7 +112,7 @@ func headOf(kvs []*mvccpb.KeyValue) uint64 {
 }
 
 // commit commits what was staged, or says that it has to be staged again.
-func (r *Registry) commit(ctx context.Context, s *memdb.Staged) (rev uint64, again bool, _ error) {
+func (r *Registry) commit(ctx context.Context, s *index.Staged) (rev uint64, again bool, _ error) {
 	if !r.health.good() {
 		// Better found out before anything is on its way.
 		if err := r.catchUp(ctx); err != nil {
@@ -140,7 +140,7 @@ func (r *Registry) commit(ctx context.Context, s *memdb.Staged) (rev uint64, aga
 }
 
 // transaction is one that has a name, and is good for as long as the ticket is.
-func (r *Registry) transaction(ctx context.Context, s *memdb.Staged, name string) (_ clientv3.Txn, ticket string) {
+func (r *Registry) transaction(ctx context.Context, s *index.Staged, name string) (_ clientv3.Txn, ticket string) {
 	session, ticket := r.session.now()
 	valid := clientv3.Compare(clientv3.Value(r.keys.session(session)), "=", ticket)
 	return r.client.Txn(ctx).
@@ -191,7 +191,7 @@ func (r *Registry) resolve(ctx context.Context, name, ticket string, gaps int) (
 }
 
 // writes are the transaction's operations, one for each key.
-func (r *Registry) writes(s *memdb.Staged, name string) []clientv3.Op {
+func (r *Registry) writes(s *index.Staged, name string) []clientv3.Op {
 	ops := []clientv3.Op{clientv3.OpPut(r.keys.head(), name)}
 	for _, n := range s.Nodes {
 		switch {

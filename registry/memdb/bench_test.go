@@ -1,24 +1,19 @@
 package memdb
 
 import (
-	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	gomemdb "github.com/hashicorp/go-memdb"
-
 	"github.com/vagoth/vagoth/internal/gcroom"
 	"github.com/vagoth/vagoth/manager/component"
 	"github.com/vagoth/vagoth/registry"
-	"github.com/vagoth/vagoth/trail"
+	"github.com/vagoth/vagoth/registry/registrytest"
 )
 
 // sizes are the numbers of nodes; only the smallest with VAGOTH_BENCH=small.
@@ -29,239 +24,23 @@ func sizes() []int {
 	return []int{10_000, 100_000, 1_000_000}
 }
 
-const perHost = 20
-
-// sample is the i-th of many nodes: every 21st a host, the others on it.
-func sample(i int) registry.Draft {
-	host := i / (perHost + 1)
-	d := registry.Draft{
-		ID: fmt.Sprintf("hv-%06d", host), Name: fmt.Sprintf("host%06d", host), Type: "hypervisor", State: "up",
-		Tags: map[string]string{"rack": fmt.Sprintf("r%d", host%400), "ssd": ""},
-	}
-	if n := i % (perHost + 1); n > 0 {
-		parent := d.ID
-		d = registry.Draft{
-			ID: fmt.Sprintf("8f3c%04x-6c1b-4d2e-9a%02x-%012x", i*7919%65536, i%256, i), Name: fmt.Sprintf("web-%07d", i), Type: "vm", Tenant: fmt.Sprintf("tenant%d", i%500),
-			Parent: parent, State: []string{"running", "off", "paused"}[i%3],
-			Tags: map[string]string{"role": fmt.Sprintf("role%d", i%1000), "batch": ""},
-			Keys: []string{fmt.Sprintf("mac-52:54:00:%02x:%02x:%02x", i>>16&255, i>>8&255, i&255), fmt.Sprintf("ip-10.%d.%d.%d", i>>16&255, i>>8&255, i&255)},
-		}
-		d.Definition = registry.TrustedDocument(fmt.Sprintf(`{"cpu":2,"disks":[{"name":"root","size":10240}],"memory":4096,"nics":[{"mac":"%06x","network":"lan"}],"type":"kvm"}`, i))
-	}
-	return d
-}
-
-// fill makes a store of n sample nodes, in memory, as a snapshot of them loads.
-func fill(tb testing.TB, n int) (db *DB, documents int) {
-	tb.Helper()
-	db, err := Memory(registry.Deps{})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	l := newLoader(db)
-	take := func(rec []byte) {
-		if err := l.snapshot(rec); err != nil {
-			tb.Fatal(err)
-		}
-	}
-	hosts := (n + perHost) / (perHost + 1)
-	take(appendHeader(nil, header{store: db.store, rev: uint64(n), nodes: uint64(n), edges: uint64(hosts)}))
-	var rec []byte
-	for _, i := range ordered(n) {
-		node := registry.NewNode(sample(i), registry.Stamp{Revision: uint64(i/50) + 1, CreatedAt: time.Unix(int64(i), 0), UpdatedAt: time.Unix(int64(i), 5)})
-		documents += node.Definition().Len() + node.Metadata().Len()
-		if rec, err = appendNode(append(rec[:0], format, recNode), node, nil); err != nil {
-			tb.Fatal(err)
-		}
-		take(rec)
-	}
-	for host := range hosts {
-		take(binary.AppendUvarint(appendString(append(rec[:0], format, recEdge), sample(host*(perHost+1)).ID), 1))
-	}
-	take([]byte{format, recEnd})
-	l.end()
-	return db, documents
-}
-
-// ordered are the numbers of n sample nodes, ordered by ID.
-func ordered(n int) []int {
-	type numbered struct {
-		id string
-		i  int
-	}
-	all := make([]numbered, n)
-	for i := range all {
-		all[i] = numbered{sample(i).ID, i}
-	}
-	slices.SortFunc(all, func(a, b numbered) int { return strings.Compare(a.id, b.id) })
-	numbers := make([]int, n)
-	for i, o := range all {
-		numbers[i] = o.i
-	}
-	return numbers
-}
-
-// rawRow and rawTables are the same nodes in go-memdb as one would write it by
-// its manual.
-type rawRow struct {
-	ID, Name, Type, Tenant, Parent, State string
-	Keys, Tags                            []string
-	Definition                            string
-}
-
-func rawTables(tb testing.TB, n int) *gomemdb.MemDB {
-	tb.Helper()
-	indexes := map[string]*gomemdb.IndexSchema{
-		"id":   {Name: "id", Unique: true, Indexer: &gomemdb.StringFieldIndex{Field: "ID"}},
-		"name": {Name: "name", Unique: true, Indexer: &gomemdb.StringFieldIndex{Field: "Name"}},
-		"key":  {Name: "key", Unique: true, AllowMissing: true, Indexer: &gomemdb.StringSliceFieldIndex{Field: "Keys"}},
-		"tag":  {Name: "tag", AllowMissing: true, Indexer: &gomemdb.StringSliceFieldIndex{Field: "Tags"}},
-	}
-	for _, f := range []string{"Type", "Tenant", "Parent", "State"} {
-		indexes[f] = &gomemdb.IndexSchema{Name: f, AllowMissing: true, Indexer: &gomemdb.StringFieldIndex{Field: f}}
-	}
-	db, err := gomemdb.NewMemDB(&gomemdb.DBSchema{Tables: map[string]*gomemdb.TableSchema{"nodes": {Name: "nodes", Indexes: indexes}}})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	txn := db.Txn(true)
-	for _, i := range ordered(n) {
-		d := sample(i)
-		row := &rawRow{ID: d.ID, Name: d.Name, Type: d.Type, Tenant: d.Tenant, Parent: d.Parent, State: d.State, Keys: d.Keys, Definition: d.Definition.String()}
-		for k, v := range d.Tags {
-			row.Tags = append(row.Tags, k, k+"="+v)
-		}
-		if err := txn.Insert("nodes", row); err != nil {
-			tb.Fatal(err)
-		}
-	}
-	txn.Commit()
-	return db
-}
-
-// beside runs ours and raw in turns, so that both see the same machine, and
-// reports how many times as fast ours is.
-func beside(b *testing.B, ours, raw func(i int)) {
+// fill makes n sample nodes, many to an Update.
+func fill(b *testing.B, r registry.Registry, n int) {
 	b.Helper()
-	b.ReportAllocs()
-	var mine, theirs time.Duration
-	const turn = 200
-	for i := 0; i < b.N; {
-		n := min(turn, b.N-i)
-		begin := time.Now()
-		for j := range n {
-			ours(i + j)
-		}
-		mine += time.Since(begin)
-		b.StopTimer()
-		begin = time.Now()
-		for j := range n {
-			raw(i + j)
-		}
-		theirs += time.Since(begin)
-		b.StartTimer()
-		i += n
-	}
-	b.ReportMetric(float64(mine.Nanoseconds())/float64(b.N), "ns/op")
-	b.ReportMetric(float64(theirs.Nanoseconds())/float64(b.N), "raw-ns/op")
-	b.ReportMetric(float64(theirs)/float64(mine), "ratio")
-}
-
-func BenchmarkRead(b *testing.B) {
-	for _, n := range sizes() {
-		b.Run(fmt.Sprintf("nodes=%d", n), func(b *testing.B) {
-			runtime.GC()
-			db, _ := fill(b, n)
-			raw := rawTables(b, n)
-			ctx := b.Context()
-			pick := func(i int) int { i = i * 7919 % n; return i - i%(perHost+1) + 1 + i%perHost }
-			view := func() registry.Reader {
-				v, err := db.View(ctx)
-				if err != nil {
-					b.Fatal(err)
-				}
-				return v
-			}
-			drafts := make([]registry.Draft, 512)
-			for i := range drafts {
-				drafts[i] = sample(min(pick(i*31), n-1))
-				if drafts[i].Type != "vm" {
-					drafts[i] = sample(1)
+	const many = 15
+	for i := 0; i < n; i += many {
+		err := r.Update(b.Context(), func(tx registry.Tx) error {
+			for k := i; k < min(i+many, n); k++ {
+				if _, err := tx.Create(registrytest.Sample(k)); err != nil {
+					return err
 				}
 			}
-			draft := func(i int) registry.Draft { return drafts[i%len(drafts)] }
-			one := func(index string, key func(registry.Draft) string, get func(registry.Reader, string) (*registry.Node, error)) func(*testing.B) {
-				return func(b *testing.B) {
-					beside(b, func(i int) {
-						if _, err := get(view(), key(draft(i))); err != nil {
-							b.Fatal(err)
-						}
-					}, func(i int) {
-						if o, err := raw.Txn(false).First("nodes", index, key(draft(i))); err != nil || o == nil {
-							b.Fatal(err)
-						}
-					})
-				}
-			}
-			b.Run("get", one("id", func(d registry.Draft) string { return d.ID }, registry.Reader.Get))
-			b.Run("name", one("name", func(d registry.Draft) string { return d.Name }, registry.Reader.ByName))
-			b.Run("key", one("key", func(d registry.Draft) string { return d.Keys[0] }, registry.Reader.ByKey))
-			list := func(index string, key func(registry.Draft) string, query func(registry.Draft) registry.Query) func(*testing.B) {
-				return func(b *testing.B) {
-					found, want := 0, 0
-					beside(b, func(i int) {
-						for _, err := range view().List(query(draft(i))) {
-							if err != nil {
-								b.Fatal(err)
-							}
-							found++
-						}
-					}, func(i int) {
-						it, err := raw.Txn(false).Get("nodes", index, key(draft(i)))
-						if err != nil {
-							b.Fatal(err)
-						}
-						for it.Next() != nil {
-							want++
-						}
-					})
-					if found != want || found == 0 {
-						b.Fatalf("listed %d nodes, go-memdb %d", found, want)
-					}
-					b.ReportMetric(float64(found)/float64(b.N), "nodes/op")
-				}
-			}
-			b.Run("tag", list("tag", func(d registry.Draft) string { return "role=" + d.Tags["role"] }, func(d registry.Draft) registry.Query {
-				return registry.Query{Tags: map[string]*string{"role": registry.Is(d.Tags["role"])}}
-			}))
-			b.Run("parent", list("Parent", func(d registry.Draft) string { return d.Parent }, func(d registry.Draft) registry.Query {
-				return registry.Query{Parent: registry.Is(d.Parent)}
-			}))
+			return nil
 		})
+		if err != nil {
+			b.Fatal(err)
+		}
 	}
-}
-
-// BenchmarkMemory reports the memory a node takes beyond its documents.
-func BenchmarkMemory(b *testing.B) {
-	for _, n := range sizes() {
-		b.Run(fmt.Sprintf("nodes=%d", n), func(b *testing.B) {
-			for range b.N {
-				before := heap()
-				db, documents := fill(b, n)
-				after := heap()
-				b.ReportMetric(float64(after-before-uint64(documents))/float64(n), "bytes/node")
-				runtime.KeepAlive(db)
-			}
-		})
-	}
-}
-
-func heap() uint64 {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
 }
 
 // BenchmarkOpen opens a store whose snapshot holds all nodes.
@@ -269,20 +48,14 @@ func BenchmarkOpen(b *testing.B) {
 	for _, n := range sizes() {
 		b.Run(fmt.Sprintf("nodes=%d", n), func(b *testing.B) {
 			dir := b.TempDir()
-			full, _ := fill(b, n)
-			db := openBench(b, dir)
-			d := db.log.(*disk)
-			s := full.state.Load()
-			s.index = db.state.Load().index
+			filled := openBench(b, dir)
+			fill(b, filled, n)
 			begin := time.Now()
-			if err := d.snapshot(b.Context(), s, db.store); err != nil {
+			if err := filled.Close(); err != nil { // with a snapshot
 				b.Fatal(err)
 			}
 			b.ReportMetric(time.Since(begin).Seconds(), "snapshot-s")
-			if err := db.Close(); err != nil {
-				b.Fatal(err)
-			}
-			full, s = nil, nil
+			filled = nil
 			runtime.GC()
 			b.ResetTimer()
 			for range b.N {
@@ -357,7 +130,7 @@ func BenchmarkCreate(b *testing.B) {
 			ctx := b.Context()
 			drafts := make([]registry.Draft, b.N)
 			for i := range drafts {
-				drafts[i] = sample(i)
+				drafts[i] = registrytest.Sample(i)
 				drafts[i].Parent = ""
 			}
 			b.ReportAllocs()
@@ -389,69 +162,6 @@ func BenchmarkCreate(b *testing.B) {
 			b.ReportMetric(rate/raw, "ratio")
 			b.ReportMetric(float64(used.Nanoseconds())/1000/float64(b.N), "cpu-us/op")
 			b.ReportMetric(float64(s.Commits)/float64(s.Syncs), "creates/sync")
-		})
-	}
-}
-
-// BenchmarkBatch makes nodes in memory, in batches such as 128 callers gather:
-// what a create costs the processor, without the journal and the switching.
-func BenchmarkBatch(b *testing.B) {
-	for _, n := range sizes() {
-		b.Run(fmt.Sprintf("nodes=%d", n), func(b *testing.B) {
-			db, _ := fill(b, n)
-			const size = 128
-			drafts := make([]registry.Draft, b.N)
-			for i := range drafts {
-				drafts[i] = sample(n + (perHost+1)*500 + i)
-				drafts[i].Parent = ""
-			}
-			b.ReportAllocs()
-			runtime.GC()
-			b.ResetTimer()
-			began := processorTime()
-			for i := 0; i < b.N; i += size {
-				for j := i; j < min(i+size, b.N); j++ {
-					if err := db.lock(b.Context()); err != nil {
-						b.Fatal(err)
-					}
-					create := func(tx registry.Tx) error { _, err := tx.Create(drafts[j]); return err }
-					if _, _, err := db.run(b.Context(), trail.Trail{}, create); err != nil {
-						b.Fatal(err)
-					}
-				}
-				db.syncing <- struct{}{}
-				db.flush()
-				<-db.syncing
-			}
-			b.ReportMetric(float64((processorTime()-began).Nanoseconds())/1000/float64(b.N), "cpu-us/op")
-		})
-	}
-}
-
-// BenchmarkFirstList lists what a few nodes have in common, after as many creates
-// as the trees of a state may lack: the longest that a listing waits for them.
-func BenchmarkFirstList(b *testing.B) {
-	for _, n := range sizes() {
-		b.Run(fmt.Sprintf("nodes=%d", n), func(b *testing.B) {
-			db, _ := fill(b, n)
-			made := n + (perHost+1)*500
-			for range b.N {
-				b.StopTimer()
-				for first := true; first || len(db.state.Load().late) < mostRecent(n)-1; first = false {
-					d := sample(made)
-					d.Parent = ""
-					if _, err := registry.Create(b.Context(), db, d); err != nil {
-						b.Fatal(err)
-					}
-					made++
-				}
-				s := db.state.Load()
-				b.StartTimer()
-				if l := s.posting(attr{kind: attrTenant, a: "tenant1"}); l.len() == 0 {
-					b.Fatal("nothing is listed")
-				}
-			}
-			b.ReportMetric(float64(mostRecent(n)-1), "changes")
 		})
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/vagoth/vagoth/internal/journal"
 	"github.com/vagoth/vagoth/manager/component"
 	"github.com/vagoth/vagoth/registry"
+	"github.com/vagoth/vagoth/registry/index"
 )
 
 // Config is the section [registry] of the ini file.
@@ -21,7 +22,7 @@ type Config struct {
 
 // Defaults is the config of an empty section.
 func Defaults() Config {
-	return Config{Snapshot: 64 << 20, History: 1 << 16, HistoryBytes: 64 << 20}
+	return Config{Snapshot: 64 << 20, History: index.DefaultHistory, HistoryBytes: index.DefaultHistoryBytes}
 }
 
 // Kind is the registry for the ini file.
@@ -42,7 +43,7 @@ func Open(ctx context.Context, c Config, deps registry.Deps) (*DB, error) {
 		}
 		dir = filepath.Join(deps.Data, "registry")
 	}
-	db, err := open(ctx, dir, c, deps.WithDefaults())
+	db, err := open(ctx, dir, c, deps.WithDefaults(), func(*disk) {})
 	if err != nil {
 		var damaged *journal.CorruptError
 		if errors.As(err, &damaged) {
@@ -53,38 +54,36 @@ func Open(ctx context.Context, c Config, deps registry.Deps) (*DB, error) {
 	return db, nil
 }
 
-func open(ctx context.Context, dir string, c Config, deps registry.Deps) (*DB, error) {
-	db, err := newDB(deps)
-	if err != nil {
-		return nil, err
-	}
-	if c.History > 0 {
-		db.history.maxCount = c.History
-	}
-	if c.HistoryBytes > 0 {
-		db.history.maxBytes = int(c.HistoryBytes)
-	}
-	load := newLoader(db)
-	j, err := journal.Open(ctx, journal.Options{
-		Dir: dir, Log: deps.Log, LockWait: deps.LockWait, SnapshotEvery: int64(c.Snapshot), MaxRecord: maxRecord,
-	}, load)
-	if err != nil {
-		return nil, err
-	}
-	d := &disk{j: j, slog: deps.Log, broken: make(chan struct{})}
-	d.ctx, d.stop = context.WithCancel(context.Background())
-	if load.base == nil { // a new store, or one whose maker did not get this far
-		h := header{store: newStore()}
-		if load.index, err = j.AppendBatch(ctx, [][]byte{appendHeader(nil, h)}); err != nil {
-			d.stop()
-			return nil, errors.Join(err, j.Close())
+// open opens the store in dir, and tells made of what keeps its commits.
+func open(ctx context.Context, dir string, c Config, deps registry.Deps, made func(*disk)) (*DB, error) {
+	return index.Open(deps, c.History, int64(c.HistoryBytes), func(load *index.Loader) (index.Log, error) {
+		j, err := journal.Open(ctx, journal.Options{
+			Dir: dir, Log: deps.Log, LockWait: deps.LockWait, SnapshotEvery: int64(c.Snapshot), MaxRecord: maxRecord,
+		}, load)
+		if err != nil {
+			return nil, err
 		}
-		load.begin(h, newFinder())
-	}
-	load.end()
-	db.log = d
-	return db, nil
+		if h := load.Header(); h != nil { // a new store, or one whose maker did not get this far
+			place, err := j.AppendBatch(ctx, [][]byte{h})
+			if err == nil {
+				err = load.Replay(place, h)
+			}
+			if err != nil {
+				return nil, errors.Join(err, j.Close())
+			}
+		}
+		d := &disk{j: j, slog: deps.Log, broken: make(chan struct{})}
+		d.ctx, d.stop = context.WithCancel(context.Background())
+		made(d)
+		return d, nil
+	})
 }
+
+// DB is the registry.
+type DB = index.DB
+
+// Memory opens an empty store that lives in memory only.
+func Memory(deps registry.Deps) (*DB, error) { return index.Memory(deps) }
 
 // maxRecord is more than the greatest Update makes.
 const maxRecord = 4 * registry.MaxUpdate

@@ -1,44 +1,16 @@
 package memdb
 
 import (
-	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 
-	"github.com/vagoth/vagoth/internal/journal"
 	"github.com/vagoth/vagoth/manager/component"
 	"github.com/vagoth/vagoth/registry"
 )
 
-// gate is a journal that lets through, refuses, or holds up a batch.
-type gate struct {
-	noLog
-	arrived chan int // records of the batch that waits
-	verdict chan error
-}
-
-func newGate() *gate { return &gate{arrived: make(chan int), verdict: make(chan error)} }
-
-func (g *gate) append(records [][]byte) (uint64, error) {
-	g.arrived <- len(records)
-	return 0, <-g.verdict
-}
-
-func gated(t *testing.T) (*DB, *gate) {
-	t.Helper()
-	db, err := Memory(registry.Deps{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := newGate()
-	db.log = g
-	return db, g
-}
-
-func add(t *testing.T, db *DB, d registry.Draft) <-chan error {
+func add(t *testing.T, db registry.Registry, d registry.Draft) <-chan error {
 	if d.Name == "" {
 		d.Name = d.ID
 	}
@@ -48,113 +20,14 @@ func add(t *testing.T, db *DB, d registry.Draft) <-chan error {
 	return done
 }
 
-// Nobody sees what has not been synced, not even through an Update that writes
-// nothing or one that fails; what gathers meanwhile shares the next sync.
-func TestNothingUnsyncedIsSeen(t *testing.T) {
-	db, g := gated(t)
-	first := add(t, db, registry.Draft{ID: "a", Keys: []string{"k"}})
-	<-g.arrived
-	if _, err := registry.Get(t.Context(), db, "a"); !errors.Is(err, registry.ErrNotFound) {
-		t.Fatalf("a view shows what is not synced: %v", err)
-	}
-	looked := make(chan error, 1)
-	go func() {
-		looked <- db.Update(t.Context(), func(tx registry.Tx) error { _, err := tx.Get("a"); return err })
-	}()
-	taken := add(t, db, registry.Draft{ID: "b", Keys: []string{"k"}}) // in conflict with what is not synced
-	for _, c := range []<-chan error{looked, taken} {
-		select {
-		case err := <-c:
-			t.Fatalf("an Update ended on what is not synced: %v", err)
-		default:
-		}
-	}
-	g.verdict <- nil
-	if err := <-first; err != nil {
-		t.Fatal(err)
-	}
-	if err := <-looked; err != nil {
-		t.Fatal(err)
-	}
-	if err := <-taken; !errors.Is(err, registry.ErrConflict) {
-		t.Fatal(err)
-	}
-}
-
-// gathered waits until n Updates have written into the gathering batch.
-func gathered(db *DB, n int) {
-	for {
-		db.turn <- struct{}{}
-		has := 0
-		if db.gathering != nil {
-			has = len(db.gathering.commits)
-		}
-		<-db.turn
-		if has == n {
-			return
-		}
-	}
-}
-
-func TestUpdatesShareASync(t *testing.T) {
-	db, g := gated(t)
-	first := add(t, db, registry.Draft{ID: "first"})
-	<-g.arrived
-	var others []<-chan error
-	for i := range 20 {
-		others = append(others, add(t, db, registry.Draft{ID: fmt.Sprint("n", i), Parent: "first"}))
-	}
-	gathered(db, 20)
-	g.verdict <- nil
-	if n := <-g.arrived; n != 20 {
-		t.Fatalf("%d Updates share a sync, want 20", n)
-	}
-	g.verdict <- nil
-	for _, c := range append(others, first) {
-		if err := <-c; err != nil {
-			t.Fatal(err)
-		}
-	}
-	if s := db.Stats(); s.Commits != 21 || s.Syncs != 2 || s.Nodes != 21 {
-		t.Fatalf("the figures are %+v", s)
-	}
-}
-
-// When a sync fails, what was in it is gone from memory as well, and so is what
-// was built on it; reads and later Updates go on.
-func TestAFailedSyncLeavesNothing(t *testing.T) {
-	db, g := gated(t)
-	first := add(t, db, registry.Draft{ID: "a"})
-	<-g.arrived
-	kid := add(t, db, registry.Draft{ID: "kid", Parent: "a"})
-	gathered(db, 1)
-	errDisk := fmt.Errorf("%w: the disk is gone", registry.ErrUnknownOutcome)
-	g.verdict <- errDisk
-	if err := <-first; !errors.Is(err, registry.ErrUnknownOutcome) {
-		t.Fatal(err)
-	}
-	if err := <-kid; !errors.Is(err, registry.ErrUnavailable) {
-		t.Fatal(err)
-	}
-	if nodes, err := registry.Collect(t.Context(), db, registry.Query{}); err != nil || len(nodes) > 0 {
-		t.Fatal(nodes, err)
-	}
-	again := add(t, db, registry.Draft{ID: "a"})
-	<-g.arrived
-	g.verdict <- nil
-	if err := <-again; err != nil {
-		t.Fatal(err)
-	}
-}
-
 // An Update that writes nothing does not touch the journal.
 func TestNothingWrittenNothingSynced(t *testing.T) {
-	db := openDir(t, t.TempDir())
+	db, kept := openDisk(t, t.TempDir())
 	defer db.Close()
 	if err := <-add(t, db, registry.Draft{ID: "a", State: "on", Tags: map[string]string{"x": "1"}}); err != nil {
 		t.Fatal(err)
 	}
-	before, disk := db.Stats(), journalStats(db)
+	before, disk := db.Stats(), kept.j.Stats()
 	for range 10 {
 		if _, err := registry.SetState(t.Context(), db, "a", "on"); err != nil {
 			t.Fatal(err)
@@ -166,7 +39,7 @@ func TestNothingWrittenNothingSynced(t *testing.T) {
 	if db.Stats() != before {
 		t.Fatalf("the figures went from %+v to %+v", before, db.Stats())
 	}
-	if after := journalStats(db); after != disk {
+	if after := kept.j.Stats(); after != disk {
 		t.Fatalf("the journal's went from %+v to %+v", disk, after)
 	}
 }
@@ -174,7 +47,7 @@ func TestNothingWrittenNothingSynced(t *testing.T) {
 // Snapshots are written beside the work, and bound the journal.
 func TestSnapshotsBoundTheJournal(t *testing.T) {
 	dir := t.TempDir()
-	db := openDir(t, dir)
+	db, kept := openDisk(t, dir)
 	doc, err := registry.NewDocument(map[string]string{"x": strings.Repeat("y", 1000)})
 	if err != nil {
 		t.Fatal(err)
@@ -190,7 +63,7 @@ func TestSnapshotsBoundTheJournal(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if s := journalStats(db); s.SnapshotIndex == 0 {
+	if s := kept.j.Stats(); s.SnapshotIndex == 0 {
 		t.Fatalf("there was no snapshot: %+v", s)
 	}
 	if err := db.Close(); err != nil {
@@ -199,41 +72,6 @@ func TestSnapshotsBoundTheJournal(t *testing.T) {
 	found, err := Check(t.Context(), dir, 0)
 	if err != nil || found.Nodes != 800 || len(found.Problems) > 0 {
 		t.Fatal(found, err)
-	}
-}
-
-// Check names what does not fit together.
-func TestCheckFindsWhatDoesNotFit(t *testing.T) {
-	db, _ := fill(t, 100)
-	if p := db.state.Load().audit(); len(p) > 0 {
-		t.Fatal(p)
-	}
-	state := db.state.Load()
-	x := newEdits(state.find, mostLate)
-	vms := x.posting(attr{kind: attrType, a: "vm"})
-	first, _ := state.find.keys.whole().first()
-	owner := state.node(first.id)
-	vms.drop(owner)
-	x.find.refs.remove(x.edit, owner.Name())
-	x.find.keys.remove(first)
-	x.find.names.set(owned{"stray", owner.ID()}, true)
-	txn := db.tables.Txn(true)
-	if err := txn.Insert(edgesTable, &edgeRow{"nobody", 7}); err != nil {
-		t.Fatal(err)
-	}
-	txn.Commit()
-	db.publish(x.done(), 1, 0)
-	p := db.state.Load().audit()
-	for _, want := range []string{
-		"not listed under", "the lists hold", "not found as", "the references hold", "not listed as", "the ordered keys hold",
-		"the ordered names hold", "nobody",
-	} {
-		if !slices.ContainsFunc(p, func(s string) bool { return strings.Contains(s, want) }) {
-			t.Errorf("none of the problems says %q: %q", want, p)
-		}
-	}
-	if len(p) != 8 {
-		t.Errorf("there are %d problems, want 8: %q", len(p), p)
 	}
 }
 
@@ -254,5 +92,3 @@ func TestKindDescribesItself(t *testing.T) {
 		t.Fatal("a store without a place was opened")
 	}
 }
-
-func journalStats(db *DB) journal.Stats { return db.log.(*disk).j.Stats() }

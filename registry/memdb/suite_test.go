@@ -12,17 +12,6 @@ import (
 
 func TestMain(m *testing.M) { registrytest.Main(m, durable()) }
 
-func TestSuiteInMemory(t *testing.T) {
-	registrytest.Run(t, func(t *testing.T) registry.Registry {
-		db, err := Memory(registry.Deps{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		db.history.maxCount = 4000
-		return db
-	})
-}
-
 func TestSuiteOnDisk(t *testing.T) {
 	registrytest.Run(t, func(t *testing.T) registry.Registry { return openDir(t, t.TempDir()) })
 }
@@ -46,6 +35,17 @@ func durable() registrytest.Durable {
 		}
 		return db, nil
 	}}
+}
+
+// openDisk is openDir, with what keeps the commits.
+func openDisk(t testing.TB, dir string) (*DB, *disk) {
+	t.Helper()
+	var kept *disk
+	db, err := open(t.Context(), dir, small(dir), registry.Deps{}.WithDefaults(), func(d *disk) { kept = d })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return db, kept
 }
 
 func openDir(t testing.TB, dir string) *DB {
