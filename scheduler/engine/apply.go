@@ -24,7 +24,7 @@ func (r *opened) apply(c *core) error {
 				head.attempt, head.gap = head.attempt+uint32(head.gap), 0
 			}
 			head.gap++
-		case j != nil && !j.run.remote && !r.kept:
+		case j != nil && !j.run.remote && !slices.Contains(r.kept, j.run.worker):
 			held = append(held, j)
 		}
 	}

@@ -156,9 +156,12 @@ func (b *Engine) round(batch []command, errs []error, todo []int) (later []int) 
 		return later
 	}
 	b.frozen = alone
+	err := b.broken
 	b.mu.Unlock()
 
-	err := b.write(t)
+	if err == nil {
+		err = b.write(t)
+	}
 
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -15,9 +15,15 @@ import (
 // when it is opened again the attempts that members had are theirs still: it asks
 // them what became of each.
 type Crew interface {
+	// Alive names the members that there are when the engine is opened. What the
+	// others had is lost.
+	Alive() []string
 	// Choose names the member that is to have a job of the queue. It is called
 	// with the engine locked, returns at once, and is followed by one Call.
 	Choose(queue string) string
+	// Over is told that an attempt of the member has ended, and that the end is in
+	// the log. It is called with the engine locked.
+	Over(member string)
 	// Call has the member call the job's function, and returns its answer.
 	// ErrLost says that there will be none; an ErrHandedBack, that the member gives the
 	// job back. What ends ctx is passed on to the function, which is still waited for.

@@ -165,7 +165,11 @@ func (b *Engine) start() error {
 	}
 	// The time makes the epochs of two copies of a store differ.
 	epoch := max(c.epoch+1, uint64(max(at.UnixMilli(), 1)))
-	err := b.do(context.Background(), &plain{records: []record{&opened{store: store, epoch: epoch, at: at.UnixNano(), kept: b.crew != nil}}})
+	begin := &opened{store: store, epoch: epoch, at: at.UnixNano()}
+	if b.crew != nil {
+		begin.kept = b.crew.Alive()
+	}
+	err := b.do(context.Background(), &plain{records: []record{begin}})
 	if err != nil {
 		return err
 	}

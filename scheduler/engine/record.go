@@ -115,7 +115,7 @@ type opened struct {
 	store string
 	epoch uint64
 	at    int64
-	kept  bool // attempts of functions go on; only written if they do
+	kept  []string // members of the crew whose attempts go on; only written if there are some
 }
 
 func (r *opened) kind() kind { return kindOpened }
@@ -124,15 +124,21 @@ func (r *opened) put(e *enc) {
 	e.s(r.store)
 	e.u(r.epoch)
 	e.i(r.at)
-	if r.kept {
-		e.bool(true)
+	if len(r.kept) > 0 {
+		e.u(uint64(len(r.kept)))
+		for _, name := range r.kept {
+			e.s(name)
+		}
 	}
 }
 
 func (r *opened) get(d *dec) {
 	r.store, r.epoch, r.at = d.s(), d.u(), d.i()
 	if d.more() {
-		r.kept = d.bool()
+		r.kept = make([]string, d.count())
+		for i := range r.kept {
+			r.kept[i] = d.s()
+		}
 	}
 }
 

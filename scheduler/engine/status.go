@@ -291,6 +291,9 @@ func (b *Engine) tell(j *job) {
 // released is called when an attempt is over.
 func (b *Engine) released(j *job, r *run) {
 	b.releaseLimits(j, r)
+	if b.crew != nil && !r.remote {
+		b.crew.Over(r.worker)
+	}
 }
 
 func trimLine(s string) string { return strings.TrimRight(s, "\n") }

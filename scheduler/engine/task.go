@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"time"
 
@@ -57,7 +58,7 @@ func (t *task) attempt() {
 // judge turns what the handler returned into an answer.
 func (t *task) judge(a *answer, result any, err error) {
 	if err == nil {
-		if a.Result, err = document(result); err == nil {
+		if a.Result, err = Document(result); err == nil {
 			return
 		}
 	}
@@ -121,13 +122,23 @@ func (t *task) finish(a *answer) {
 	}
 }
 
-// call runs the handler and turns a panic into an error. Its stack is for the log,
-// not for people.
+// call runs the handler.
 func (t *task) call() (result any, err error) {
 	action, ok := t.b.actions[t.job.Action]
 	if !ok || action.Run == nil {
 		return nil, &scheduler.FinalError{Err: fmt.Errorf("there is no action %q any more: configure it again and retry the job", t.job.Action)}
 	}
+	return Guard(t.ctx, t.b.log, t.job, func() (any, error) {
+		if t.b.crew != nil {
+			return t.delegate()
+		}
+		return action.Run(t.ctx, t)
+	})
+}
+
+// Guard calls a job's function and turns a panic into an error. Its stack is for the
+// log, not for people.
+func Guard(ctx context.Context, log *slog.Logger, j scheduler.Job, call func() (any, error)) (result any, err error) {
 	returned := false
 	defer func() {
 		if returned {
@@ -137,17 +148,16 @@ func (t *task) call() (result any, err error) {
 		if p == nil {
 			return // runtime.Goexit
 		}
-		t.b.log.ErrorContext(t.ctx, "an action panicked", "action", t.job.Action, "trail", t.job.Trail, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-		result, err = nil, &panicError{text: cut(fmt.Sprint(p), 200)}
+		log.ErrorContext(ctx, "an action panicked", "action", j.Action, "trail", j.Trail, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		result, err = nil, PanicError(cut(fmt.Sprint(p), 200))
 	}()
-	if t.b.crew != nil {
-		result, err = t.delegate()
-	} else {
-		result, err = action.Run(t.ctx, t)
-	}
+	result, err = call()
 	returned = true
 	return result, err
 }
+
+// PanicError is the error of a function that panicked with these words.
+func PanicError(text string) error { return &panicError{text: text} }
 
 // panicError is an attempt that panicked.
 type panicError struct{ text string }
@@ -156,8 +166,8 @@ func (e *panicError) Error() string {
 	return "the action panicked (" + e.text + "): this is a mistake in the program, its log has the stack"
 }
 
-// document makes a result an object.
-func document(result any) (registry.Document, error) {
+// Document makes the result of a function an object.
+func Document(result any) (registry.Document, error) {
 	switch r := result.(type) {
 	case nil:
 		return registry.Document{}, nil

@@ -17,6 +17,19 @@ import (
 // beside Leased. The package's TestMain must call Main.
 func Durable(t *testing.T, open Opener) {
 	t.Helper()
+	Kept(t, open)
+	Killed(t, open)
+	t.Run("lock", func(t *testing.T) { locked(t, open) })
+	t.Run("damage", func(t *testing.T) { damage(t, open) })
+	t.Run("full-disk", func(t *testing.T) { fullDisk(t, open) })
+	t.Run("power-cut", func(t *testing.T) { powerCuts(t, open) })
+}
+
+// Kept is Durable without Killed and what concerns the files of the directory: for a scheduler
+// that keeps its jobs elsewhere. For its opener the directory stands for a store, and
+// a copy of the directory for the store as it was when the copy was made.
+func Kept(t *testing.T, open Opener) {
+	t.Helper()
 	for _, how := range []string{"closed", "killed"} {
 		for _, c := range durables() {
 			t.Run(c.name+"/"+how, func(t *testing.T) {
@@ -30,13 +43,14 @@ func Durable(t *testing.T, open Opener) {
 		inHands(t, open, s, historyPruned)
 	})
 	t.Run("machine-reopened", func(t *testing.T) { machine(t, open, true) })
-	t.Run("lock", func(t *testing.T) { locked(t, open) })
 	t.Run("many", func(t *testing.T) { many(t, open) })
 	t.Run("storm", func(t *testing.T) { storm(t, open) })
-	t.Run("damage", func(t *testing.T) { damage(t, open) })
-	t.Run("full-disk", func(t *testing.T) { fullDisk(t, open) })
+}
+
+// Killed kills processes that have the scheduler open.
+func Killed(t *testing.T, open Opener) {
+	t.Helper()
 	t.Run("kill", func(t *testing.T) { kills(t, open) })
-	t.Run("power-cut", func(t *testing.T) { powerCuts(t, open) })
 }
 
 // again opens the scheduler again: after Close, or as it would be found had its
