@@ -157,7 +157,24 @@ func (m *Manager) open(ctx context.Context, o Options) (err error) {
 		return fmt.Errorf("cannot open scheduler %s: %w", s.scheduler.Kind, err)
 	}
 	m.opened("scheduler", m.Scheduler.Close)
-	return nil
+	return m.fenced()
+}
+
+// fenced refuses drivers that cannot tell a manager which was taken for dead from one
+// that lives, if the scheduler is shared by several.
+func (m *Manager) fenced() error {
+	shared, ok := m.Scheduler.(scheduler.Shared)
+	if !ok || !shared.NeedsFencing() {
+		return nil
+	}
+	var errs []error
+	for _, d := range m.Settings.drivers {
+		if f, ok := m.Drivers[d.Name].(virt.Fencer); !ok || !f.Fences() {
+			errs = append(errs, fmt.Errorf("[drivers.%s] use = %s cannot refuse what a manager asks late that was taken for dead, and scheduler %s gives its jobs to another: let an agent run on the hosts (use = remote), or take the risk with [scheduler] unfenced = accept",
+				d.Name, d.Kind, m.Settings.scheduler.Kind))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (m *Manager) openRegistry(ctx context.Context, o Options) (err error) {

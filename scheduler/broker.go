@@ -168,6 +168,13 @@ func (e *TooManyError) Error() string {
 // Is makes the error an ErrTooMany.
 func (e *TooManyError) Is(target error) bool { return target == ErrTooMany }
 
+// Shared is a scheduler that several managers share, so that a job may be given to
+// another one while this one, held up, goes on with it.
+type Shared interface {
+	// NeedsFencing reports whether every driver is to refuse calls of lower tokens.
+	NeedsFencing() bool
+}
+
 // Server is a scheduler with a protocol of its own, which the daemon serves for
 // it beside the management interface.
 type Server interface {

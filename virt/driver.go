@@ -137,5 +137,11 @@ type DriverDeps struct {
 	Now  func() time.Time
 }
 
+// Fencer is a driver that compares the token in the trail of each call that changes
+// something with that of the last one for the same guest, or whose hosts do, and
+// refuses the lower. A job that was given to another manager, as this one was taken
+// for dead, does no harm then.
+type Fencer interface{ Fences() bool }
+
 // DriverCloser is a Driver with something to release.
 type DriverCloser interface{ Close() error }

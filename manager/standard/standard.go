@@ -31,6 +31,7 @@ import (
 	"github.com/vagoth/vagoth/registry/memdb"
 	"github.com/vagoth/vagoth/scheduler"
 	"github.com/vagoth/vagoth/scheduler/broker"
+	schedetcd "github.com/vagoth/vagoth/scheduler/etcd"
 	"github.com/vagoth/vagoth/scheduler/sync"
 	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/action"
@@ -43,7 +44,7 @@ import (
 func Menu() manager.Menu {
 	return manager.Menu{
 		Registry:    map[string]component.Kind[registry.Deps, registry.Registry]{"memdb": memdb.Kind(), "etcd": etcd.Kind()},
-		Scheduler:   map[string]component.Kind[scheduler.Deps, scheduler.Scheduler]{"broker": broker.Kind(), "sync": sync.Kind()},
+		Scheduler:   map[string]component.Kind[scheduler.Deps, scheduler.Scheduler]{"broker": broker.Kind(), "etcd": schedetcd.Kind(), "sync": sync.Kind()},
 		Provisioner: map[string]component.Kind[provisioner.Deps, provisioner.Provisioner]{"basic": basic.Kind(), "template": template.Kind()},
 		Allocator:   map[string]component.Kind[allocator.Deps, allocator.Allocator]{"fixed": fixed.Kind(), "score": score.Kind()},
 		Monitor:     map[string]component.Kind[monitor.Deps, monitor.Monitor]{"poll": poll.Kind()},

@@ -28,7 +28,7 @@ func Defaults() Config {
 
 // Kind is the registry for the ini file.
 func Kind() component.Kind[registry.Deps, registry.Registry] {
-	return component.Define("on etcd; several managers can share it, of which one runs the jobs", Defaults(),
+	return component.Define("on etcd; several managers can share it", Defaults(),
 		func(ctx context.Context, c Config, deps registry.Deps) (registry.Registry, error) {
 			return Open(ctx, c, deps)
 		})

@@ -11,8 +11,8 @@ import (
 )
 
 // Crew is who calls the functions of jobs, where that is not this process alone. An
-// engine with a crew has every hand-out in its log before anybody is told of it, and
-// when it is opened again the attempts that members had are theirs still: it asks
+// engine with a crew has hand-outs in its log before anybody outside of this process is
+// told of them, and when it is opened again the attempts that members had are theirs still: it asks
 // them what became of each.
 type Crew interface {
 	// Alive names the members that there are when the engine is opened. What the
@@ -36,6 +36,9 @@ type Call struct {
 	Again  bool           // it began before the engine was opened, and is only to be found
 	Job    scheduler.Job  // its trail has attempt and token
 	Task   scheduler.Task // takes what the function tells; it is a scheduler.Limiter too
+	// Record returns when the hand-out is in the log. Without it, whoever opens the
+	// engine next knows nothing of the attempt.
+	Record func(context.Context) error
 }
 
 // ErrLost is the answer of an attempt that ended without one.
@@ -86,13 +89,7 @@ func (b *Engine) adopt() {
 // delegate has a member of the crew call the function.
 func (t *task) delegate() (any, error) {
 	b := t.b
-	if !t.again {
-		// Whoever takes over from here must know of it.
-		if err := b.recorded(context.Background()); err != nil {
-			return nil, fmt.Errorf("%w: its hand-out cannot be written: %w", ErrLost, err)
-		}
-	}
-	return b.crew.Call(t.ctx, Call{Member: t.run.worker, Again: t.again, Job: t.job, Task: t})
+	return b.crew.Call(t.ctx, Call{Member: t.run.worker, Again: t.again, Job: t.job, Task: t, Record: b.recorded})
 }
 
 // recorded returns when what was handed out so far is in the log.

@@ -271,7 +271,8 @@ func (c *crew) Call(ctx context.Context, k engine.Call) (any, error) {
 	return c.there(ctx, h, at, k)
 }
 
-// here calls the function in this process.
+// here calls the function in this process. If that dies, the attempt is nobody's any
+// more, whether or not it is known, so nothing is written first.
 func (c *crew) here(ctx context.Context, h *hand, k engine.Call) (any, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -304,8 +305,21 @@ func back(ctx context.Context, err error) error {
 	return err
 }
 
+// record has a hand-out in etcd.
+func record(k engine.Call) error {
+	if err := k.Record(context.Background()); err != nil {
+		return fmt.Errorf("%w: its hand-out cannot be written: %w", engine.ErrLost, err)
+	}
+	return nil
+}
+
 // there lets another manager call it, or asks who has begun it under another leader.
 func (c *crew) there(ctx context.Context, h *hand, at ref, k engine.Call) (any, error) {
+	if !k.Again { // whoever takes over from here must know of it
+		if err := record(k); err != nil {
+			return nil, err
+		}
+	}
 	mine := &call{by: h, task: k.Task, answer: make(chan *answer, 1)}
 	c.mu.Lock()
 	switch early := h.early[at]; {

@@ -9,7 +9,7 @@
 //
 // The functions of jobs are called by all managers whose Run runs: the leader gives
 // each job to one of them, the least busy, and of equals always the same one for a
-// queue. A hand-out is in etcd before the function is called. If the leader dies,
+// queue. A hand-out to another manager is in etcd before it is told. If the leader dies,
 // the functions of the others run on; the next leader reads what is stored, asks each
 // manager that lives for what it has, and hands out again only what was in the hands
 // of one whose session has ended. So a queue is worked by one manager at a time, also

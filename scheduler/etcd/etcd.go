@@ -58,6 +58,7 @@ var (
 	_ scheduler.Watcher        = (*Scheduler)(nil)
 	_ scheduler.LogFollower    = (*Scheduler)(nil)
 	_ scheduler.Server         = (*Scheduler)(nil)
+	_ scheduler.Shared         = (*Scheduler)(nil)
 )
 
 // view is what a manager knows of the others at a time.
@@ -74,6 +75,7 @@ type view struct {
 // office is a term of leading.
 type office struct {
 	session *session
+	term    int64 // the revision that made its key
 	engine  *engine.Engine
 	crew    *crew
 }
@@ -214,6 +216,10 @@ func (s *Scheduler) attend(ctx context.Context) error {
 			s.log.Warn("scheduler: cannot see who leads", "err", err)
 			sleep(v.alive, v.ttl/20)
 			continue
+		case seen.members[v.name].Name == "":
+			return errLeaseGone
+		case held != nil && seen.leader.Name != v.name:
+			return errDeposed
 		case seen.leader.Name == "":
 			if err := s.campaign(v); err != nil {
 				sleep(v.alive, v.ttl/20) // it may have come through all the same
@@ -289,7 +295,7 @@ func (s *Scheduler) lead(v *session, n seen) (*office, error) {
 		return nil, err
 	}
 	c.take(e)
-	return &office{session: v, engine: e, crew: c}, nil
+	return &office{session: v, term: n.term, engine: e, crew: c}, nil
 }
 
 var errLeaving = errors.New("this manager ends, and another will lead")
@@ -373,6 +379,9 @@ func (s *Scheduler) Reload(ctx context.Context, cfg Config) error {
 	s.queueing.Queues, s.queueing.Limits = cfg.Queues, cfg.Limits
 	return nil
 }
+
+// NeedsFencing implements scheduler.Shared.
+func (s *Scheduler) NeedsFencing() bool { return s.cfg.Unfenced != "accept" }
 
 // Listeners implements scheduler.Server: the six verbs of spin-broker, if an
 // address is configured for them.

@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/vagoth/vagoth/internal/testlong"
 	"github.com/vagoth/vagoth/scheduler"
 	"github.com/vagoth/vagoth/scheduler/schedulertest"
 	"github.com/vagoth/vagoth/test/etcdtest"
@@ -55,27 +56,31 @@ func startOutside(t *testing.T) *outside {
 }
 
 // TestSuites runs all that is promised with one manager, and with three behind one
-// handle that asks another one each time.
+// handle that asks another one each time. Those suites that take long are run with one
+// of the two only, unless everything is to be counted in full: what three managers pass,
+// the one that leads them has passed.
 func TestSuites(t *testing.T) {
 	o := startOutside(t)
+	one, several := o.opener(1), o.opener(3)
+	suites := map[string]func(*testing.T){
+		"one/Core":       func(t *testing.T) { schedulertest.Core(t, o.core(1)) },
+		"one/Killed":     func(t *testing.T) { schedulertest.Killed(t, one) },
+		"one/Kept":       func(t *testing.T) { schedulertest.Kept(t, one) },
+		"several/Core":   func(t *testing.T) { schedulertest.Core(t, o.core(3)) },
+		"several/Leased": func(t *testing.T) { schedulertest.Leased(t, several) },
+		"several/Remote": func(t *testing.T) { schedulertest.Remote(t, several, overHTTP) },
+	}
+	if testlong.Long() {
+		suites["one/Leased"] = func(t *testing.T) { schedulertest.Leased(t, one) }
+		suites["one/Remote"] = func(t *testing.T) { schedulertest.Remote(t, one, overHTTP) }
+		suites["several/Kept"] = func(t *testing.T) { schedulertest.Kept(t, several) }
+	}
 	t.Run("all", func(t *testing.T) {
-		t.Run("Killed", func(t *testing.T) {
-			t.Parallel()
-			schedulertest.Killed(t, o.opener(1))
-		})
-		for managers, name := range map[int]string{1: "one", 3: "several"} {
-			opener := o.opener(managers)
-			for suite, run := range map[string]func(*testing.T){
-				"Core":   func(t *testing.T) { schedulertest.Core(t, o.core(managers)) },
-				"Leased": func(t *testing.T) { schedulertest.Leased(t, opener) },
-				"Kept":   func(t *testing.T) { schedulertest.Kept(t, opener) },
-				"Remote": func(t *testing.T) { schedulertest.Remote(t, opener, overHTTP) },
-			} {
-				t.Run(name+"/"+suite, func(t *testing.T) {
-					t.Parallel()
-					run(t)
-				})
-			}
+		for name, run := range suites {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				run(t)
+			})
 		}
 	})
 }

@@ -80,7 +80,11 @@ var (
 	_ virt.Imager       = (*Driver)(nil)
 	_ virt.Consoler     = (*Driver)(nil)
 	_ virt.DriverCloser = (*Driver)(nil)
+	_ virt.Fencer       = (*Driver)(nil)
 )
+
+// Fences implements virt.Fencer: the agents compare tokens.
+func (d *Driver) Fences() bool { return true }
 
 // Open makes a driver. No agent is asked yet.
 func Open(_ context.Context, cfg Config, deps virt.DriverDeps) (*Driver, error) {
