@@ -27,8 +27,8 @@ func newCmd(a *app) *cobra.Command {
 		Long: `Create a node, all of it or nothing.
 
 KEY=VALUE pairs are cpu, memory (512 is MB; 2G), disk (10G; may be repeated),
-image, kernel, initrd, cmdline, network (may be repeated), user_data, meta_data
-and network_config for cloud-init (or @FILE with it; no answer shows user_data),
+image, type (vm or container), kernel, initrd, cmdline, network (may be repeated),
+user_data, meta_data and network_config for cloud-init (or @FILE with it; no answer shows user_data),
 or what the provisioner takes, such as template and size. --definition reads a whole
 definition from a file (JSON or YAML; - is standard input); the pairs win over
 it.`,
