@@ -20,6 +20,7 @@ import (
 	"github.com/vagoth/vagoth/manager"
 	"github.com/vagoth/vagoth/manager/component"
 	"github.com/vagoth/vagoth/registry"
+	"github.com/vagoth/vagoth/scheduler"
 	"github.com/vagoth/vagoth/trail"
 	"github.com/vagoth/vagoth/virt"
 )
@@ -110,12 +111,26 @@ func storeOf(r registry.Registry) *Store {
 	return st
 }
 
+// sharedOf tells who shares a scheduler; nil if nobody does.
+func sharedOf(s scheduler.Scheduler) *Shared {
+	with, ok := s.(scheduler.Shared)
+	if !ok {
+		return nil
+	}
+	all, err := with.Managers()
+	sh := &Shared{Managers: all}
+	if err != nil {
+		sh.Error = err.Error()
+	}
+	return sh
+}
+
 func (s *server) version(c *gin.Context) {
 	uses := map[string]string{}
 	for _, ch := range s.m.Settings.Choices {
 		uses[ch.Section] = ch.Kind
 	}
-	s.answer(c, Version{Version: s.o.Version, Go: runtime.Version(), Uses: uses, Store: storeOf(s.m.Registry)}, nil)
+	s.answer(c, Version{Version: s.o.Version, Go: runtime.Version(), Uses: uses, Store: storeOf(s.m.Registry), Shared: sharedOf(s.m.Scheduler)}, nil)
 }
 
 // recover answers a panic with an error of the one request. An answer that has

@@ -145,6 +145,13 @@ type Version struct {
 	Go      string            `json:"go"`
 	Uses    map[string]string `json:"uses"` // section to kind
 	Store   *Store            `json:"store,omitempty"`
+	Shared  *Shared           `json:"shared,omitempty"`
+}
+
+// Shared is how it stands with a scheduler that several managers share.
+type Shared struct {
+	Managers []scheduler.Manager `json:"managers"`        // as they were seen last
+	Error    string              `json:"error,omitempty"` // why nothing newer is seen
 }
 
 // Store is how it stands with a registry whose store is elsewhere.

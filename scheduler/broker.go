@@ -173,6 +173,18 @@ func (e *TooManyError) Is(target error) bool { return target == ErrTooMany }
 type Shared interface {
 	// NeedsFencing reports whether every driver is to refuse calls of lower tokens.
 	NeedsFencing() bool
+	// Managers tells who shares it, ordered by host and name, as it was seen last; err
+	// says why nothing newer is seen.
+	Managers() (all []Manager, err error)
+}
+
+// Manager is one of several that share a scheduler.
+type Manager struct {
+	Name    string `json:"name"` // of its session
+	Host    string `json:"host,omitempty"`
+	Address string `json:"address,omitempty"` // where the others reach it
+	Leads   bool   `json:"leads,omitempty"`   // it decides what is done next
+	Self    bool   `json:"self,omitempty"`    // it is who asks
 }
 
 // Server is a scheduler with a protocol of its own, which the daemon serves for

@@ -1,12 +1,14 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -382,6 +384,20 @@ func (s *Scheduler) Reload(ctx context.Context, cfg Config) error {
 
 // NeedsFencing implements scheduler.Shared.
 func (s *Scheduler) NeedsFencing() bool { return s.cfg.Unfenced != "accept" }
+
+// Managers implements scheduler.Shared.
+func (s *Scheduler) Managers() (all []scheduler.Manager, err error) {
+	v := s.current()
+	for _, m := range v.members {
+		all = append(all, scheduler.Manager{
+			Name: m.Name, Host: m.Host, Address: m.Address, Leads: m.Name == v.leader.Name, Self: v.session != nil && m.Name == v.session.name,
+		})
+	}
+	slices.SortFunc(all, func(a, b scheduler.Manager) int {
+		return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.Name, b.Name))
+	})
+	return all, v.err
+}
 
 // Listeners implements scheduler.Server: the six verbs of spin-broker, if an
 // address is configured for them.

@@ -79,6 +79,7 @@ type cluster struct {
 	deps     scheduler.Deps
 	managers []*Scheduler
 	stores   []*stoppable
+	snapshot int64 // how many bytes of log make one
 	work     sync.WaitGroup
 	ctx      context.Context
 	stop     context.CancelFunc
@@ -86,7 +87,7 @@ type cluster struct {
 
 func newCluster(t *testing.T, session time.Duration, actions map[string]scheduler.Action) *cluster {
 	t.Helper()
-	c := &cluster{t: t, cfg: Defaults(), deps: scheduler.Deps{Actions: actions}}
+	c := &cluster{t: t, snapshot: 4 << 10, cfg: Defaults(), deps: scheduler.Deps{Actions: actions}}
 	c.cfg.Endpoints = []string{etcdtest.Embedded(t)}
 	c.cfg.Session = session
 	c.cfg.Queues = map[string]engine.QueueConfig{"r-*": {Remote: true}}
@@ -115,7 +116,7 @@ func (c *cluster) add(run bool) *Scheduler {
 		c.t.Fatal(err)
 	}
 	st := &stoppable{direct: direct{client, 10 * time.Second}}
-	m, err := open(c.t.Context(), c.cfg, c.deps, st, n, 4<<10)
+	m, err := open(c.t.Context(), c.cfg, c.deps, st, n, c.snapshot)
 	if err != nil {
 		c.t.Fatal(err)
 	}

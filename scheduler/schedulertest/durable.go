@@ -37,6 +37,7 @@ func Kept(t *testing.T, open Opener) {
 			})
 		}
 	}
+	t.Run("tokens/restored", func(t *testing.T) { inHands(t, open, standard(), restored) })
 	t.Run("history-pruned", func(t *testing.T) {
 		s := standard()
 		s.HistoryCount, s.HistoryAge = 20, time.Hour
@@ -59,18 +60,31 @@ func (h *hands) again(how string) {
 	h.t.Helper()
 	synctest.Wait()
 	if how == "killed" {
-		copied := h.t.TempDir()
-		if err := os.CopyFS(copied, os.DirFS(h.deps.Data)); err != nil {
-			h.t.Fatal(err)
-		}
-		h.shut()
-		h.deps.Data = copied
-		h.s = h.opener(h.t, h.deps)
-		h.work(scheduler.RunOptions{})
-		synctest.Wait()
-	} else {
-		h.reopen()
+		h.openAt(h.backup())
+		return
 	}
+	h.reopen()
+	*h = *newHands(h.bench)
+}
+
+// backup copies the store as it is now.
+func (h *hands) backup() string {
+	h.t.Helper()
+	copied := h.t.TempDir()
+	if err := os.CopyFS(copied, os.DirFS(h.deps.Data)); err != nil {
+		h.t.Fatal(err)
+	}
+	return copied
+}
+
+// openAt opens another store instead of the one that is open.
+func (h *hands) openAt(data string) {
+	h.t.Helper()
+	h.shut()
+	h.deps.Data = data
+	h.s = h.opener(h.t, h.deps)
+	h.work(scheduler.RunOptions{})
+	synctest.Wait()
 	*h = *newHands(h.bench)
 }
 

@@ -32,6 +32,24 @@ func tokensGrow(h *hands, again func()) {
 	}
 }
 
+// restored goes back to a copy of a store that went on after it was made, and was
+// opened more often: what it hands out is newer than all that was.
+func restored(h *hands) {
+	h.submit(retries(job("a", "r-q", "far"), 99, 0))
+	copied := h.backup()
+	var last scheduler.Status
+	for range 3 {
+		h.again("closed")
+		h.finish(h.get2("r-q", "a"), "it broke")
+		last = h.status("a")
+		h.pass(time.Second) // to open one takes longer than the clock that epochs are taken from needs to move
+	}
+	h.openAt(copied)
+	if l := h.get2("r-q", "a"); l.Token.Epoch <= last.Token.Epoch {
+		h.t.Errorf("the copy hands out %s, before it %s was", l.Token, last.Token)
+	}
+}
+
 func inProcessAtOnce(h *hands, again func()) {
 	j := job("a", "q", "gate")
 	j.Timeout = scheduler.Span(time.Minute)

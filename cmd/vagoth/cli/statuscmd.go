@@ -146,6 +146,9 @@ func (a *app) printOverview(w io.Writer, o overview) error {
 			add("manager", managerText(m))
 		}
 	}
+	if sh := o.Server.Shared; sh != nil {
+		add("queues", queuesText(*sh))
+	}
 	if len(o.Nodes) == 0 {
 		add("nodes", "none")
 	}
@@ -221,6 +224,26 @@ func storeText(st api.Store, now time.Time) string {
 	default:
 		return fmt.Sprintf("%s answers, and all that it holds is seen here", st.Engine)
 	}
+}
+
+// queuesText says who leads the managers that work on the queues.
+func queuesText(sh api.Shared) string {
+	text := fmt.Sprintf("%d managers share them, and none leads yet", len(sh.Managers))
+	for _, m := range sh.Managers {
+		if m.Leads {
+			text = fmt.Sprintf("%d managers share them, %s leads", len(sh.Managers), m.Host)
+			if m.Self {
+				text += " (this one)"
+			}
+		}
+	}
+	if len(sh.Managers) == 1 {
+		text = strings.Replace(text, "1 managers share them", "1 manager has them", 1)
+	}
+	if sh.Error != "" {
+		text += ", as it was seen last: " + sh.Error
+	}
+	return text
 }
 
 // engineText is how it stands with one member of what keeps the store.

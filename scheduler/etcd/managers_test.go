@@ -1,0 +1,91 @@
+package etcd
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/vagoth/vagoth/registry"
+	"github.com/vagoth/vagoth/scheduler"
+)
+
+// Each manager tells of all of them: which is itself, and the one that leads.
+func TestManagers(t *testing.T) {
+	c := newCluster(t, time.Minute, nil)
+	for range 3 {
+		c.add(false)
+	}
+	leads := ""
+	for i, m := range c.managers {
+		var all []scheduler.Manager
+		for end := time.Now().Add(time.Minute); len(all) < 3; time.Sleep(5 * time.Millisecond) {
+			var err error
+			if all, err = m.Managers(); err != nil || time.Now().After(end) {
+				t.Fatalf("manager %d sees %+v, %v", i, all, err)
+			}
+		}
+		leaders, selves := 0, 0
+		for _, one := range all {
+			if one.Self {
+				selves++
+			}
+			if one.Leads {
+				leaders++
+				if leads == "" {
+					leads = one.Name
+				}
+				if one.Name != leads {
+					t.Errorf("manager %d says that %s leads, others %s", i, one.Name, leads)
+				}
+			}
+		}
+		if leaders != 1 || selves != 1 {
+			t.Errorf("manager %d sees %+v", i, all)
+		}
+	}
+}
+
+// A package that is larger than a transaction of etcd may be is taken as one, and is
+// there for the next leader, though the lease is gone under which its parts were
+// written.
+func TestLargePackage(t *testing.T) {
+	c := newCluster(t, time.Minute, nil)
+	c.snapshot = 1 << 40
+	a, b := c.add(false), c.add(false)
+	first := c.leader(-1, time.Minute)
+	const jobs = 10_000
+	p := scheduler.Package{ID: "large"}
+	for i := range jobs {
+		p.Jobs = append(p.Jobs, scheduler.Job{
+			ID: fmt.Sprintf("job-%d", i), Queue: fmt.Sprintf("r-%d", i%50), Action: "x",
+			Params: registry.TrustedDocument(fmt.Sprintf(`{"text":"%0200d"}`, i)),
+		})
+	}
+	other := a
+	if c.managers[first] == a {
+		other = b
+	}
+	if _, err := other.Submit(t.Context(), p); err != nil { // over the leader
+		t.Fatal(err)
+	}
+	old := c.managers[first].current().office
+	c.stores[first].hold()
+	defer c.stores[first].goOn()
+	if err := c.stores[first].Revoke(t.Context(), old.session.lease); err != nil {
+		t.Fatal(err)
+	}
+	c.leader(first, time.Minute)
+	n := 0
+	for st, err := range other.List(t.Context(), scheduler.Filter{Package: "large"}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.State != scheduler.Waiting {
+			t.Fatalf("%s is %s", st.ID, st.State)
+		}
+		n++
+	}
+	if n != jobs {
+		t.Errorf("%d of %d jobs are there", n, jobs)
+	}
+}
