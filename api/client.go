@@ -28,6 +28,7 @@ type Client struct {
 	base  string
 	http  *http.Client
 	brief bool
+	fresh bool // see Consistent
 }
 
 // NewClient returns a client of the handler at base, such as
@@ -62,6 +63,15 @@ func (c *Client) Brief() *Client {
 	b := *c
 	b.brief = true
 	return &b
+}
+
+// Consistent returns a client of the same server whose requests see all that any
+// manager acknowledged before: one more round trip to the store each, where several
+// managers share it.
+func (c *Client) Consistent() *Client {
+	f := *c
+	f.fresh = true
+	return &f
 }
 
 // nodePath is "" if one of the words is.
@@ -384,6 +394,9 @@ func (c *Client) respond(ctx context.Context, method, path string, body io.Reade
 	}
 	if c.brief {
 		req.Header.Set(Preference, PreferBrief)
+	}
+	if c.fresh {
+		req.Header.Set(HeaderConsistent, "true")
 	}
 	t := trail.From(ctx)
 	for _, h := range [...]struct{ name, text string }{{HeaderTransaction, t.Transaction}, {HeaderSource, t.Source}, {HeaderReason, t.Reason}} {

@@ -46,6 +46,8 @@ file counts from the next request on.
 	p("\n## On whose behalf\n\nThe headers `%s`, `%s` and `%s` are kept with every change. Their values are\n", HeaderTransaction, HeaderSource, HeaderReason)
 	p("%s", `escaped as a segment of a URL's path. Who shows a token or certificate acts under its name: the source is kept as `+"`NAME`, or as\n`NAME (SOURCE)`"+` if the request names one. The same holds for the name of a worker. Idempotency keys are scoped to the source.
 `)
+	p("\n## What other managers have just acknowledged\n\nWhere several managers share a registry, what one acknowledged another shows a moment later. A request with the\n")
+	p("header `%s: true` (the command line's `--consistent`) is answered after the manager that is asked has caught up: with\nall that was acknowledged anywhere before.\n", HeaderConsistent)
 	p("\n## Short answers\n\n" +
 		"A request with the header `Prefer: return=minimal` that queues jobs is answered with `id`, `package` and `state` of each, and\n" +
 		"a list of completions with an entry for each that has `error` if it was refused and nothing else; the answer says so with\n" +

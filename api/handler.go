@@ -154,6 +154,20 @@ func (s *server) recover(c *gin.Context) {
 	c.Next()
 }
 
+// consistent lets this manager catch up with what others have acknowledged, for a
+// request that wants that. What it reads then holds all of it.
+func (s *server) consistent(c *gin.Context) {
+	switch given := c.Request.Header.Values(HeaderConsistent); {
+	case len(given) == 0:
+	case len(given) > 1 || given[0] != "true":
+		s.fail(c, &registry.InvalidError{Field: HeaderConsistent, Reason: "the header says true, or is left out"})
+	default:
+		if _, err := s.m.Registry.View(c.Request.Context(), registry.Consistent()); err != nil {
+			s.fail(c, err)
+		}
+	}
+}
+
 // trail puts the request's trail into its context, and notes changes.
 func (s *server) trail(c *gin.Context) {
 	var t trail.Trail

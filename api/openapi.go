@@ -43,7 +43,7 @@ func describe(routes []route, version string) object {
 		"paths": paths,
 		"components": object{
 			"schemas":    b.known,
-			"parameters": trailParameters(),
+			"parameters": commonParameters(),
 			"responses": object{"Problem": object{
 				"description": "what is wrong, with a code of the table in docs/api.md",
 				"headers":     object{"Retry-After": object{"description": "seconds, with 429", "schema": object{"type": "integer"}}},
@@ -58,18 +58,22 @@ func describe(routes []route, version string) object {
 	}
 }
 
-// trailHeaders are the parameters that every request takes.
-func trailHeaders() []string { return []string{HeaderTransaction, HeaderSource, HeaderReason} }
+// commonHeaders are the parameters that every request takes.
+func commonHeaders() []string {
+	return []string{HeaderTransaction, HeaderSource, HeaderReason, HeaderConsistent}
+}
 
-func trailParameters() object {
+func commonParameters() object {
+	const escaped = "; escaped as a segment of a URL's path"
 	help := map[string]string{
-		HeaderTransaction: "one id for all that follows from one request",
-		HeaderSource:      "who, beside the token's name",
-		HeaderReason:      "why, in words",
+		HeaderTransaction: "one id for all that follows from one request" + escaped,
+		HeaderSource:      "who, beside the token's name" + escaped,
+		HeaderReason:      "why, in words" + escaped,
+		HeaderConsistent:  "true has the request see all that any manager acknowledged before, where several share a registry",
 	}
 	out := object{}
-	for _, h := range trailHeaders() {
-		out[h] = object{"name": h, "in": "header", "schema": object{"type": "string"}, "description": help[h] + "; escaped as a segment of a URL's path"}
+	for _, h := range commonHeaders() {
+		out[h] = object{"name": h, "in": "header", "schema": object{"type": "string"}, "description": help[h]}
 	}
 	return out
 }
@@ -103,7 +107,7 @@ func (b *schemas) operation(r route) object {
 		params = append(params, object{"name": Preference, "in": "header", "schema": object{"type": "string", "examples": []string{PreferBrief}},
 			"description": PreferBrief + " asks for a short answer, which says so in " + preferenceApplied + ": of jobs id, package and state, of a list of completions only what was refused"})
 	}
-	for _, h := range trailHeaders() {
+	for _, h := range commonHeaders() {
 		params = append(params, object{"$ref": "#/components/parameters/" + h})
 	}
 	done := object{"description": "it was done", "content": b.content(r.out, r.media)}

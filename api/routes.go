@@ -197,7 +197,7 @@ func (s *server) line(c *gin.Context) {
 
 func (s *server) mount(e *gin.Engine) {
 	for _, r := range s.routes() {
-		chain := []gin.HandlerFunc{s.observe(r), s.identify(r), s.allowed(r), s.admit(r), r.do}
+		chain := []gin.HandlerFunc{s.observe(r), s.identify(r), s.allowed(r), s.admit(r), s.consistent, r.do}
 		if r.line {
 			chain = slices.Insert(chain, 1, gin.HandlerFunc(s.line)) // a refusal too must not wait for the end of the body
 		}

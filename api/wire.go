@@ -30,6 +30,11 @@ const (
 	HeaderReason      = "Vagoth-Reason"
 )
 
+// HeaderConsistent with the value true has a request see all that any manager
+// acknowledged before, where several share a registry: the manager that is asked
+// catches up first.
+const HeaderConsistent = "Vagoth-Consistent"
+
 // Item is a node with what the server knows how to show of it.
 type Item struct {
 	Node       *registry.Node `json:"node"`

@@ -29,6 +29,8 @@ type app struct {
 	verbose  bool
 	noColor  bool
 
+	consistent bool
+
 	server, tokenFile, ca, cert, key string // of a daemon elsewhere
 
 	through bool // the command under way speaks to a daemon
@@ -47,6 +49,7 @@ func (a *app) globalFlags(f *pflag.FlagSet) {
 	f.StringVarP(&a.output, "output", "o", "table", "table, wide, json, yaml or name")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log to standard error what is done")
 	f.StringVar(&a.server, "server", a.env.Getenv("VAGOTH_URL"), "a daemon elsewhere, such as https://manager:8443; VAGOTH_URL sets the default")
+	f.BoolVar(&a.consistent, "consistent", false, "see all that any manager acknowledged before: where several share a registry, the one that is asked catches up first")
 	f.StringVar(&a.tokenFile, "token-file", "", "with --server: file with the token to show; VAGOTH_TOKEN holds the token itself")
 	f.StringVar(&a.ca, "ca", a.env.Getenv("VAGOTH_CA"), "with --server: certificates, in PEM, that sign the daemon's, or else the system's; VAGOTH_CA")
 	f.StringVar(&a.cert, "cert", a.env.Getenv("VAGOTH_CERT"), "with --server: a client certificate to show, in PEM; VAGOTH_CERT")
@@ -83,7 +86,11 @@ func (a *app) once(ctx context.Context, fn func(ctx context.Context, c *api.Clie
 	}
 	defer func() { err = errors.Join(err, r.close()) }()
 	a.through = r.daemon
-	return fn(ctx, r.client)
+	client := r.client
+	if a.consistent {
+		client = client.Consistent()
+	}
+	return fn(ctx, client)
 }
 
 // daemon reports, inside with and once, whether a daemon does the work. Without
