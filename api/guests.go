@@ -265,17 +265,10 @@ func (s *server) console(c *gin.Context) {
 	if !ok {
 		return
 	}
-	ctx, cancel := context.WithTimeout(c.Request.Context(), maxConsole)
+	ctx, end := duplex.Until(c.Request.Context(), maxConsole, s.o.Draining)
+	defer end()
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if s.o.Draining != nil {
-		go func() {
-			select {
-			case <-s.o.Draining:
-				cancel()
-			case <-ctx.Done():
-			}
-		}()
-	}
 	rw, err := vm.Console(ctx)
 	if err != nil {
 		s.fail(c, err)

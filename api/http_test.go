@@ -151,7 +151,7 @@ func TestHostileRequests(t *testing.T) {
 		{"POST", "/v1/version", nil, 405, methodNotAllowed},
 		{"GET", "/v1/nodes?tpe=vm", nil, 400, "invalid"},
 		{"GET", "/v1/nodes?type=vm&type=hv", nil, 400, "invalid"},
-		{"GET", "/v1/nodes?consistent=maybe", nil, 400, "invalid"},
+		{"GET", "/v1/nodes?consistent=true", nil, 400, "invalid"},
 		{"GET", "/v1/nodes?type=%zz", nil, 400, "invalid"},
 		{"GET", "/v1/nodes?type=a;b", nil, 400, "invalid"},
 		{"GET", "/v1/version?x", nil, 400, "invalid"},

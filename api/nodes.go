@@ -39,7 +39,7 @@ func QueryValues(q registry.Query) url.Values {
 
 // queryNames are the parameters of GET /v1/nodes.
 func queryNames() []string {
-	return []string{"name", "type", "state", "tenant", "parent", "key", "tag", "after", "limit", "consistent"}
+	return []string{"name", "type", "state", "tenant", "parent", "key", "tag", "after", "limit"}
 }
 
 // ParseQuery reads what QueryValues wrote. A parameter that it does not know is
@@ -53,7 +53,7 @@ func ParseQuery(v url.Values) (q registry.Query, err error) {
 		if len(v[name]) > 1 && name != "tag" {
 			return q, &registry.InvalidError{Field: name, Reason: "it is given twice"}
 		}
-		if text == "" && name != "parent" && name != "consistent" {
+		if text == "" && name != "parent" {
 			return q, &registry.InvalidError{Field: name, Reason: "it is empty: leave it out, or give a value"}
 		}
 		switch name {
@@ -71,7 +71,6 @@ func ParseQuery(v url.Values) (q registry.Query, err error) {
 			q.After = text
 		case "parent":
 			q.Parent = &text
-		case "consistent":
 		case "limit":
 			q.Limit, err = parseLimit(text)
 		case "tag":
@@ -118,16 +117,7 @@ func (s *server) listNodes(c *gin.Context) {
 		s.fail(c, err)
 		return
 	}
-	consistent, err := onOff(c, "consistent")
-	if err != nil {
-		s.fail(c, err)
-		return
-	}
-	var opts []registry.ReadOption
-	if consistent {
-		opts = append(opts, registry.Consistent())
-	}
-	r, err := s.m.Registry.View(c.Request.Context(), opts...)
+	r, err := s.m.Registry.View(c.Request.Context())
 	if err != nil {
 		s.fail(c, err)
 		return

@@ -171,7 +171,7 @@ func queryType(name string) object {
 	switch name {
 	case "limit":
 		return object{"type": "integer", "minimum": 1}
-	case "consistent", "dry_run", "nodes", "jobs":
+	case "dry_run", "nodes", "jobs":
 		return object{"type": "boolean"}
 	case "wait":
 		return object{"type": "string", "examples": []string{"30s"}}

@@ -19,19 +19,33 @@ import (
 	"time"
 )
 
+// Patience is how long Open waits for the answer to begin.
+const Patience = time.Minute
+
+// ErrLate is an answer that has not begun in time.
+var ErrLate = fmt.Errorf("nobody has answered within %s: try again, or end one of the others that are open", Patience)
+
 // Open sends a request by do, which must not read of its body before it is asked
 // to, and returns when the answer has begun. What is written is its body, what is
 // read its answer; Close ends both.
 func Open(ctx context.Context, do func(ctx context.Context, body io.Reader) (*http.Response, error)) (io.ReadWriteCloser, error) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
+	late := time.AfterFunc(Patience, func() { cancel(ErrLate) })
 	r, w := io.Pipe()
 	resp, err := do(ctx, r) //nolint:bodyclose // closed with the line
+	if !late.Stop() && err == nil {
+		err = resp.Body.Close() // the request has been ended
+		err = errors.Join(ErrLate, err)
+	}
 	if err != nil {
-		cancel()
+		if errors.Is(context.Cause(ctx), ErrLate) && !errors.Is(err, ErrLate) {
+			err = fmt.Errorf("%w: %w", ErrLate, err)
+		}
+		cancel(nil)
 		_ = r.Close()
 		return nil, err
 	}
-	return &line{WriteCloser: w, body: resp.Body, cancel: cancel}, nil
+	return &line{WriteCloser: w, body: resp.Body, cancel: func() { cancel(nil) }}, nil
 }
 
 type line struct {
@@ -67,6 +81,25 @@ func Accept(w http.ResponseWriter, r *http.Request) error {
 	}
 	_ = rc.SetReadDeadline(time.Time{}) // nobody has to say anything
 	return nil
+}
+
+// Until gives the context of a line: it ends after most, and when over is closed,
+// which may be nil. The handler calls end before it returns.
+func Until(parent context.Context, most time.Duration, over <-chan struct{}) (ctx context.Context, end func()) {
+	ctx, cancel := context.WithTimeout(parent, most)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case <-over:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		cancel()
+		<-done
+	}
 }
 
 // Join writes what comes in the body to to. failed is called when it cannot be

@@ -95,6 +95,18 @@ func TestLine(t *testing.T) {
 				<-ended
 			}
 
+			for i := range 20 { // a body that has ended, and is not read either
+				resp, err := server.Client().Post(server.URL, "text/plain", strings.NewReader("hello"))
+				if err != nil {
+					t.Fatalf("request %d: %v", i, err)
+				}
+				_ = resp.Body.Close()
+				if resp.StatusCode != http.StatusUnauthorized {
+					t.Fatalf("request %d is answered %d", i, resp.StatusCode)
+				}
+				<-ended
+			}
+
 			rw, _, err := open(t.Context(), server, "somebody")
 			if err != nil {
 				t.Fatal(err)

@@ -41,19 +41,10 @@ func (s *server) console(c *gin.Context) {
 		return
 	}
 	defer leave()
-	ctx, stop := context.WithTimeout(c.Request.Context(), maxConsole)
-	defer stop()
+	ctx, end := duplex.Until(c.Request.Context(), maxConsole, s.a.deps.Draining)
+	defer end()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	if s.a.deps.Draining != nil {
-		go func() {
-			select {
-			case <-s.a.deps.Draining:
-				cancel(nil)
-			case <-ctx.Done():
-			}
-		}()
-	}
 	guest, err := g.decode()
 	if err != nil {
 		s.fail(c, err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -89,12 +90,12 @@ func TestConsole(t *testing.T) {
 	h.create(vm1)
 
 	rw, lines := h.console()
-	for _, text := range []string{"hello\n", "again\n"} {
+	for _, text := range []string{"hello\n", strings.Repeat("x", 3*mistify.MaxTyped) + "\n"} {
 		if _, err := io.WriteString(rw, text); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := lines.ReadString('\n'); err != nil || got != text {
-			t.Fatalf("%q is answered %q, %v", text, got, err)
+			t.Fatalf("%.20q is answered %.20q, %v", text, got, err)
 		}
 	}
 	second, _ := h.console()
@@ -143,6 +144,17 @@ func TestConsoleRefused(t *testing.T) {
 		}
 	}
 	h.attached(0)
+}
+
+// Who may not is told so, though the body of the request has not ended.
+func TestConsoleOfStrangers(t *testing.T) {
+	store, _ := someTokens(t)
+	h := newHost(t, hostOptions{deps: Deps{Auth: store}})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := h.client.Console(ctx, vm1); !errors.Is(err, mistify.KindDenied.Err()) {
+		t.Errorf("nobody: %v", err)
+	}
 }
 
 // A server that stops ends its consoles.
