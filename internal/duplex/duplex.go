@@ -32,7 +32,7 @@ func Open(ctx context.Context, do func(ctx context.Context, body io.Reader) (*ht
 	ctx, cancel := context.WithCancelCause(ctx)
 	late := time.AfterFunc(Patience, func() { cancel(ErrLate) })
 	r, w := io.Pipe()
-	resp, err := do(ctx, r) //nolint:bodyclose // closed with the line
+	resp, err := do(ctx, r)
 	if !late.Stop() && err == nil {
 		err = resp.Body.Close() // the request has been ended
 		err = errors.Join(ErrLate, err)
@@ -84,8 +84,9 @@ func Accept(w http.ResponseWriter, r *http.Request) error {
 }
 
 // Until gives the context of a line: it ends after most, and when over is closed,
-// which may be nil. The handler calls end before it returns.
-func Until(parent context.Context, most time.Duration, over <-chan struct{}) (ctx context.Context, end func()) {
+// which may be nil. The handler calls the
+// function before it returns.
+func Until(parent context.Context, most time.Duration, over <-chan struct{}) (context.Context, func()) {
 	ctx, cancel := context.WithTimeout(parent, most)
 	done := make(chan struct{})
 	go func() {
