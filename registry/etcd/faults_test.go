@@ -260,6 +260,30 @@ func TestLateTransaction(t *testing.T) {
 	back(t, r, "a", "a")
 }
 
+// A probe whose second question finds nobody ends all the same: else etcd would be said
+// to be well for as long as it is away.
+func TestProbeEnds(t *testing.T) {
+	t.Parallel()
+	link := etcdtest.NewLink(t, etcdtest.Run(t, etcdtest.Options{}).URL())
+	r := openAt(t, quick(link.URL()))
+	closed(t, r)
+	link.Hold()
+	link.Drop()
+	for name, ask := range map[string]func(ctx context.Context){
+		"head":    func(ctx context.Context) { _, _ = r.ask(ctx) },
+		"session": func(ctx context.Context) { r.session.keep(ctx, r) },
+		"members": func(ctx context.Context) { _ = r.meet(ctx) },
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*r.cfg.Timeout)
+		if ask(ctx); ctx.Err() != nil {
+			t.Errorf("%s: it waited for more than thirty times the timeout", name)
+		}
+		cancel()
+	}
+	link.Mend()
+	back(t, r, "a", "a")
+}
+
 // Where etcd has forgotten what was missed, all is loaded anew, and who watches is
 // told so.
 func TestCompactionUnderAWatcher(t *testing.T) {

@@ -82,12 +82,15 @@ func (s *session) replace(ctx context.Context, r *Registry) error {
 	return nil
 }
 
-// keep keeps the lease alive.
+// keep keeps the lease alive. Like all that a probe does it is bounded: while it waits,
+// nobody notices that etcd has gone.
 func (s *session) keep(ctx context.Context, r *Registry) {
 	s.mu.Lock()
 	lease := s.lease
 	s.mu.Unlock()
-	_, err := r.client.KeepAliveOnce(ctx, lease)
+	waiting, cancel := r.bounded(ctx)
+	defer cancel()
+	_, err := r.client.KeepAliveOnce(waiting, lease)
 	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		_, ticket := s.now()
 		err = s.renew(ctx, r, ticket)

@@ -79,10 +79,25 @@ type hub struct {
 	lost    map[clientv3.LeaseID]bool
 	doors   map[string]*door
 	opened  int
+
+	noting  sync.Mutex
+	written int64 // the newest revision that is noted
 }
 
 func newHub(o *outside) *hub {
 	return &hub{o: o, changed: make(chan struct{}), lost: map[clientv3.LeaseID]bool{}, doors: map[string]*door{}}
+}
+
+// wrote notes in a folder up to which revision a copy of it reaches. Of two that write at
+// once the later one may say so first.
+func (h *hub) wrote(dir string, revision int64) error {
+	h.noting.Lock()
+	defer h.noting.Unlock()
+	if revision <= h.written {
+		return nil
+	}
+	h.written = revision
+	return note(dir, revisionName, os.O_CREATE|os.O_WRONLY, revision)
 }
 
 func (h *hub) bump() {
@@ -114,7 +129,7 @@ func (s *inBubble) Txn(ctx context.Context, cmps []clientv3.Cmp, then, otherwise
 			s.h.bump()
 		}
 	}
-	return r, note(s.dir, revisionName, os.O_CREATE|os.O_WRONLY, r.Header.Revision)
+	return r, s.h.wrote(s.dir, r.Header.Revision)
 }
 
 func (s *inBubble) Grant(context.Context, time.Duration) (id clientv3.LeaseID, err error) {
