@@ -29,11 +29,15 @@ type link struct {
 // errDial marks a request that did not get to anybody.
 var errDial = errors.New("cannot reach the manager that leads")
 
+// keptConns is how many connections are kept for the next calls: each one more costs
+// its beginning of TLS, which is more than a call.
+const keptConns = 1024
+
 func newLink(s *Scheduler, to member) *link {
 	l := &link{s: s, to: to}
 	l.ended, l.end = context.WithCancel(context.Background())
 	l.transport = &http.Transport{
-		MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute,
+		MaxIdleConnsPerHost: keptConns, IdleConnTimeout: time.Minute,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			c, err := s.net.dial(ctx, to)
 			if err != nil {

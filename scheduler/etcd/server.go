@@ -22,21 +22,22 @@ func (s *Scheduler) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	defer s.served.Done()
 	out := json.NewEncoder(w)
-	flush := http.NewResponseController(w)
-	write := func(i item) error {
-		if err := out.Encode(i); err != nil {
-			return err
-		}
-		return flush.Flush()
-	}
-	err := s.routed(r, func(v any) error {
+	answer := func(v any) error {
 		b, err := json.Marshal(v)
 		if err != nil {
 			return err
 		}
-		return write(item{Value: b})
-	})
-	_ = write(item{Err: newFarError(err), End: true}) // who asked finds that there is no end
+		return out.Encode(item{Value: b})
+	}
+	flush := http.NewResponseController(w)
+	send := func(v any) error {
+		if err := answer(v); err != nil {
+			return err
+		}
+		return flush.Flush()
+	}
+	err := s.routed(r, send, answer)
+	_ = out.Encode(item{Err: newFarError(err), End: true}) // who asked finds that there is no end
 }
 
 // begins counts a request, unless the scheduler is closed.
@@ -49,7 +50,7 @@ func (s *Scheduler) begins() bool {
 	return !s.sealed
 }
 
-func (s *Scheduler) routed(r *http.Request, send func(any) error) error {
+func (s *Scheduler) routed(r *http.Request, send, answer func(any) error) error {
 	v := s.current()
 	for wait := time.After(time.Second); v.office == nil && v.link == nil; v = s.current() { // it may be about to lead
 		select {
@@ -90,7 +91,7 @@ func (s *Scheduler) routed(r *http.Request, send func(any) error) error {
 	if q.Caller != (ref{}) {
 		ctx = v.office.engine.As(ctx, q.Caller.Job, q.Caller.Token)
 	}
-	err := do(asked{ctx: ctx, from: from, office: v.office, args: q.Args, send: send})
+	err := do(asked{ctx: ctx, from: from, office: v.office, args: q.Args, send: send, answer: answer})
 	if v.office.session.alive.Err() != nil && err != nil {
 		return fmt.Errorf("%w: %w", errMaybe, err)
 	}

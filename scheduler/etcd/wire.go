@@ -31,7 +31,8 @@ type asked struct {
 	from   string // the session of who asks
 	office *office
 	args   json.RawMessage
-	send   func(any) error
+	send   func(any) error // at once
+	answer func(any) error // the only value, together with the end
 }
 
 // What the calls carry. The identities stand apart, since workers do not say them.
@@ -120,7 +121,7 @@ func single[A, R any](f func(ctx context.Context, e *engine.Engine, a A) (R, err
 		if err != nil {
 			return err
 		}
-		return q.send(r)
+		return q.answer(r)
 	}
 }
 
