@@ -92,6 +92,7 @@ var order = []row{
 	{name: "cmd/vagoth", class: assembly},
 	{name: "examples/*"},
 	{name: "test/testbed", class: suite},
+	{name: "test/etcdtest", class: suite},
 	{name: "test/*", class: suite},
 }
 

@@ -18,12 +18,11 @@ import (
 	"github.com/vagoth/vagoth/test/testbed"
 )
 
-// Cluster is three members of Debian's etcd, each a process in a network namespace
-// of its own on one bridge.
+// Cluster is members of Debian's etcd, each a process in a network namespace
+// of its own on one network.
 type Cluster struct {
 	t       testing.TB
-	name    string // of the bridge; the namespaces' begin with it
-	net     string // the first three numbers of the addresses
+	net     *Net
 	members []*member
 
 	mu sync.Mutex // of what is done to members
@@ -31,36 +30,32 @@ type Cluster struct {
 
 type member struct {
 	dir     string
+	space   *Space // nil if it is in none
 	cmd     *exec.Cmd
 	ended   chan struct{} // closed when cmd has
 	stopped bool          // by SIGSTOP
-	cut     bool
 }
 
-// Size is how many members a cluster has.
+// Size is how many members a cluster has that needs no other number.
 const Size = 3
 
-// Start starts a cluster, which ends with the test. It needs root, namespaces and
+// Start starts a cluster of Size, which ends with the test. It needs root, namespaces and
 // etcd (test/testbed/setup installs it).
 func Start(t testing.TB) *Cluster {
 	t.Helper()
+	return StartOn(t, NewSite(t, 0).Net(), Size)
+}
+
+// StartOn starts a cluster of so many members on a network where others are, too.
+func StartOn(t testing.TB, n *Net, size int) *Cluster {
+	t.Helper()
 	testbed.Need(t, "netns", "etcd")
 	dir := scratch(t)
-	c := &Cluster{t: t, name: fmt.Sprintf("%s%d", mark, os.Getpid()), net: fmt.Sprintf("10.213.%d", os.Getpid()%250)}
-	t.Cleanup(c.end)
-	c.must("ip", "link", "add", c.name, "type", "bridge")
-	c.must("ip", "addr", "add", c.net+".1/24", "dev", c.name)
-	c.must("ip", "link", "set", c.name, "up")
-	for i := range Size {
-		ns, outside := c.space(i), c.outside(i)
-		c.must("ip", "netns", "add", ns)
-		c.must("ip", "link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", ns)
-		c.must("ip", "link", "set", outside, "master", c.name, "up")
-		c.must("ip", "-n", ns, "addr", "add", c.address(i)+"/24", "dev", "eth0")
-		c.must("ip", "-n", ns, "link", "set", "eth0", "up")
-		c.must("ip", "-n", ns, "link", "set", "lo", "up")
-		c.members = append(c.members, &member{dir: filepath.Join(dir, fmt.Sprintf("m%d", i))})
+	c := &Cluster{t: t, net: n}
+	for i := range size {
+		c.members = append(c.members, &member{dir: filepath.Join(dir, fmt.Sprintf("m%d", i)), space: n.s.Space(n)})
 	}
+	t.Cleanup(c.end)
 	for i := range c.members {
 		c.start(i)
 	}
@@ -68,45 +63,26 @@ func Start(t testing.TB) *Cluster {
 	return c
 }
 
-func (c *Cluster) space(i int) string   { return fmt.Sprintf("%s-%d", c.name, i) }
-func (c *Cluster) outside(i int) string { return fmt.Sprintf("%sv%d", c.name, i) }
-func (c *Cluster) address(i int) string { return fmt.Sprintf("%s.%d", c.net, 10+i) }
+func (c *Cluster) address(i int) string { return c.members[i].space.Address(c.net) }
 
 // URLs are those of the members.
 func (c *Cluster) URLs() []string {
 	var urls []string
-	for i := range Size {
+	for i := range c.members {
 		urls = append(urls, "http://"+c.address(i)+":2379")
 	}
 	return urls
-}
-
-func (c *Cluster) must(name string, args ...string) {
-	c.t.Helper()
-	if err := run(name, args...); err != nil {
-		c.t.Fatal(err)
-	}
-}
-
-func run(name string, args ...string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	if out, err := exec.CommandContext(ctx, name, args...).CombinedOutput(); err != nil {
-		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, out)
-	}
-	return nil
 }
 
 // start starts a member that does not run.
 func (c *Cluster) start(i int) {
 	m := c.members[i]
 	var all []string
-	for j := range Size {
+	for j := range c.members {
 		all = append(all, fmt.Sprintf("m%d=http://%s:2380", j, c.address(j)))
 	}
 	client, peer := "http://"+c.address(i)+":2379", "http://"+c.address(i)+":2380"
-	if err := m.run(exec.Command("ip", "netns", "exec", c.space(i), "etcd", //nolint:noctx // it ends with the test
-		"--name", fmt.Sprintf("m%d", i), "--data-dir", m.dir, "--listen-client-urls", client, "--advertise-client-urls", client,
+	if err := m.run(m.space.Command("etcd", "--name", fmt.Sprintf("m%d", i), "--data-dir", m.dir, "--listen-client-urls", client, "--advertise-client-urls", client,
 		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", strings.Join(all, ","),
 		"--heartbeat-interval", "50", "--election-timeout", "500", "--logger", "zap", "--log-outputs", "stderr")); err != nil {
 		c.t.Error(err)
@@ -151,6 +127,15 @@ func (c *Cluster) kill(i int) {
 	m.stopped = false
 }
 
+// Restart ends a member as its operator would, or kills it, and starts it again.
+func (c *Cluster) Restart(i int, how syscall.Signal) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.members[i].signal(how)
+	<-c.members[i].ended
+	c.start(i)
+}
+
 // Stop holds a member with SIGSTOP, until Mend.
 func (c *Cluster) Stop(i int) {
 	c.mu.Lock()
@@ -163,10 +148,7 @@ func (c *Cluster) Stop(i int) {
 func (c *Cluster) Cut(i int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := run("ip", "link", "set", c.outside(i), "nomaster"); err != nil {
-		c.t.Error(err)
-	}
-	c.members[i].cut = true
+	c.members[i].space.Cut(c.net)
 }
 
 // Mend undoes all that was done to members.
@@ -174,12 +156,7 @@ func (c *Cluster) Mend() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, m := range c.members {
-		if m.cut {
-			if err := run("ip", "link", "set", c.outside(i), "master", c.name); err != nil {
-				c.t.Error(err)
-			}
-			m.cut = false
-		}
+		m.space.Mend(c.net)
 		select {
 		case <-m.ended:
 			c.start(i)
@@ -242,10 +219,6 @@ func (c *Cluster) end() {
 			c.kill(i)
 		}
 	}
-	for i := range Size {
-		_ = run("ip", "netns", "del", c.space(i)) // its half of the pair of interfaces goes with it
-	}
-	_ = run("ip", "link", "del", c.name)
 }
 
 // status is what etcdctl tells of one member.

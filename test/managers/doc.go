@@ -1,3 +1,7 @@
 // Package managers tests what several managers that share a cluster on etcd promise
 // together.
+//
+//	TestOnePollerAHost   each host is polled by one of them at a time
+//	TestFaults/ledger    managers that are held, killed, cut off or lose their lease: tokens, order and ends of jobs as the hosts see them
+//	TestFaults/restarts  managers and members of etcd are started again one after the other, under load
 package managers

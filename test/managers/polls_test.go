@@ -165,6 +165,7 @@ func create(t *testing.T, r registry.Registry, d registry.Draft) {
 // time, also while a manager is cut off from etcd and does not know it, and what a
 // dead one asked is taken over within two lengths of its lease.
 func TestOnePollerAHost(t *testing.T) {
+	t.Parallel()
 	const hosts = 24
 	server := etcdtest.Run(t, etcdtest.Options{})
 	l := &ledger{guests: map[string][]virt.Seen{}, asking: map[string]string{}, last: map[string]string{}, count: map[string]int{}}
