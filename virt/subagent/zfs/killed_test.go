@@ -76,6 +76,7 @@ func killed(t *testing.T) {
 	chance := rand.New(rand.NewPCG(seed, seed))
 	// A life of the child from one end to the other, as long as it takes here.
 	longest := p.life(source)
+	begun := time.Now()
 	for round := range testlong.Count(t, 200) {
 		p.close()
 		cmd := exec.Command(os.Args[0])
@@ -98,6 +99,9 @@ func killed(t *testing.T) {
 		}
 		p.open()
 		p.afterDeath(round, lastWords(said.Bytes()))
+		if round%10 == 9 {
+			t.Logf("%d rounds, %s each", round+1, (time.Since(begun) / time.Duration(round+1)).Round(10*time.Millisecond))
+		}
 	}
 }
 

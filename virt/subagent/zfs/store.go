@@ -33,6 +33,7 @@ type Options struct {
 	QemuImg         string        // the program; qemu-img if ""
 	RunTimeout      time.Duration // of one run of zfs; 2 minutes if 0
 	TransferTimeout time.Duration // of what copies whole disks; 6 hours if 0
+	Patience        time.Duration // with a device that is to appear, and with who looks at one for a moment; 10 seconds if 0
 	MaxSize         uint64        // of a disk or image, in MB; 16 TiB if 0
 	Overcommit      float64       // how many times the free space new disks may have; 0 is any number
 	Reserve         bool          // a disk has its whole size from the beginning
@@ -92,6 +93,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	o.Dataset = cmp.Or(o.Dataset, "vagoth")
 	o.RunTimeout = cmp.Or(o.RunTimeout, 2*time.Minute)
 	o.TransferTimeout = cmp.Or(o.TransferTimeout, 6*time.Hour)
+	o.Patience = cmp.Or(o.Patience, 10*time.Second)
 	o.MaxSize = cmp.Or(o.MaxSize, 16<<20)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -260,13 +262,9 @@ func (s *Store) Fetching() map[string]fetch.Progress { return s.fetcher.Under() 
 // unnamed is a name in half that nothing has.
 func unnamed() string { return half + "/" + rand.Text() }
 
-// patience is how long is waited for a device to appear, or for who looks at it
-// for a moment to go away.
-const patience = 10 * time.Second
-
-// patient asks until the answer is yes or patience runs out.
+// patient asks until the answer is yes or the store's patience runs out.
 func (s *Store) patient(ctx context.Context, ask func() bool) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, s.o.Patience)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

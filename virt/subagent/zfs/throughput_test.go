@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vagoth/vagoth/internal/testlong"
 	"github.com/vagoth/vagoth/test/testbed"
 	"github.com/vagoth/vagoth/virt/mistify"
 	"github.com/vagoth/vagoth/virt/subagent/storetest"
@@ -18,10 +19,13 @@ import (
 // throughput measures a download over HTTP beside cat of a file with the same
 // bytes. The figures are for people: only what came is checked.
 func throughput(t *testing.T) {
-	const size = 48 << 20
+	size := 8 << 20
+	if testlong.Long() {
+		size = 48 << 20
+	}
 	p := newPool(t, 256)
 	p.open()
-	g := p.create(guest(mistify.Disk{Size: size >> 20}))
+	g := p.create(guest(mistify.Disk{Size: uint64(size) >> 20}))
 	noise(t, g.Disks[0], size)
 	p.do(p.take(g, "", "s"))
 	file := filepath.Join(t.TempDir(), "stream")
@@ -53,7 +57,7 @@ func throughput(t *testing.T) {
 			n, err := io.Copy(io.Discard, resp.Body)
 			p.do(err)
 			p.do(resp.Body.Close())
-			if n < size {
+			if n < int64(size) {
 				t.Errorf("%s sent %d bytes of more than %d", path, n, size)
 			}
 			best = max(best, float64(n)/(1<<20)/time.Since(begun).Seconds())
