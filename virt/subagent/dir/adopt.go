@@ -171,7 +171,7 @@ func (s *Store) MakeFile(ctx context.Context, guest string, f File, image string
 		return nil // it does not say what it began as
 	}
 	h, err := s.header(f.Name)
-	if err == nil && (h == nil || h.Backing != s.path(imageFile(image))) {
+	if err == nil && !s.cloneOf(h, image) {
 		err = fmt.Errorf("%w: the disk %s is there already, and no clone of the image %s", virt.ErrConflict, f.Name, image)
 	}
 	return err

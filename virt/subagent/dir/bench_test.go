@@ -50,9 +50,11 @@ func real(t *testing.T) {
 	}
 }
 
-func newBench(t *testing.T) *bench {
+func newBench(t *testing.T) *bench { return newBenchIn(t, t.TempDir()) }
+
+func newBenchIn(t *testing.T, folder string) *bench {
 	real(t)
-	b := &bench{T: t, dir: t.TempDir(), web: t.TempDir()}
+	b := &bench{T: t, dir: folder, web: t.TempDir()}
 	files := http.FileServer(http.Dir(b.web))
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b.mu.Lock()
@@ -186,6 +188,20 @@ func (b *bench) tidy() {
 	for _, disk := range disks {
 		b.tool("qemu-img", "check", "-q", "-f", "qcow2", disk)
 	}
+}
+
+// whole checks that an image holds what a qcow2 of the web does.
+func (b *bench) whole(id, name string) {
+	b.Helper()
+	found, err := filepath.Glob(filepath.Join(b.dir, "images", id, "image.[qr]*"))
+	if err != nil || len(found) != 1 {
+		b.Fatalf("the image %s has the files %q (%v)", id, found, err)
+	}
+	format := strings.TrimPrefix(filepath.Ext(found[0]), ".")
+	if format == "qcow2" {
+		b.tool("qemu-img", "check", "-q", "-f", format, found[0])
+	}
+	b.tool("qemu-img", "compare", "-q", "-f", format, "-F", "qcow2", found[0], name)
 }
 
 // all lists every file and folder of the store.

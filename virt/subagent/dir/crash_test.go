@@ -249,12 +249,15 @@ func TestMainOfChild(t *testing.T) {
 func TestKilled(t *testing.T) {
 	b := newBench(t)
 	b.image("i.qcow2", "qcow2", 1, 'i')
+	b.tool("qemu-img", "convert", "-f", "qcow2", "-O", "raw", "i.qcow2", "i.raw")
+	b.tool("qemu-img", "convert", "-c", "-f", "qcow2", "-O", "qcow2", "i.qcow2", "i.packed")
+	sources := []string{"i.qcow2", "i.raw", "i.packed"} // kept as it is, raw too, and made anew
 	seed := uint64(testlong.Seed(t))
 	chance := rand.New(rand.NewPCG(seed, seed))
 	for round := range testlong.Count(t, 200) {
 		b.close()
 		cmd := exec.Command(os.Args[0], "-test.run=^TestMainOfChild$", "-test.count=1")
-		cmd.Env = append(os.Environ(), "DIR_TEST_CHILD="+b.dir, "DIR_TEST_SOURCE="+b.url+"/i.qcow2")
+		cmd.Env = append(os.Environ(), "DIR_TEST_CHILD="+b.dir, "DIR_TEST_SOURCE="+b.url+"/"+sources[round%len(sources)])
 		var said bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &said, &said
 		if err := cmd.Start(); err != nil {
@@ -321,7 +324,7 @@ func (b *bench) afterDeath(round int, last map[string]string) {
 		b.Errorf("round %d: the images are %+v (%v)", round, out, err)
 	}
 	for _, i := range out.Images {
-		b.tool("qemu-img", "check", "-q", "-f", "qcow2", filepath.Join(b.dir, "images", i.ID, "image.qcow2"))
+		b.whole(i.ID, "i.qcow2")
 		if _, err := b.s.DeleteImage(b.Context(), &mistify.ImageRequest{ID: i.ID}); err != nil {
 			b.Error(err)
 		}

@@ -1,7 +1,7 @@
 // Package dir is the sub-agent that keeps images, disks and snapshots in plain
 // directories, as qcow2 files that qemu-img makes: what a host without ZFS uses.
 //
-//	DIR/images/ID/image.qcow2      an image, never written again, and image.json, where it is from
+//	DIR/images/ID/image.qcow2      an image (or .raw), never written again, and image.json, where it is from
 //	DIR/guests/UUID/disk-N.qcow2   a guest's disk (or .raw), backed by an image or blank
 //	DIR/guests/UUID/snapshots/NAME a snapshot of all its disks; what they held is in the qcow2 files
 //	DIR/guests/UUID/cidata.iso     what cloud-init in the guest is told
@@ -22,10 +22,14 @@
 //
 // An image comes from anybody. A qcow2 file can name other files of the host, as
 // its backing file or data file, and qemu would open them. So the header is read
-// here before any program of QEMU sees the file, qemu-img is asked once more,
-// what it says is checked, and the image that guests get is a new file that
-// qemu-img wrote from the old one's content. No format is ever guessed by a program
-// of QEMU: a guest can write a header of qcow2 into its raw disk.
+// here before any program of QEMU sees the file, qemu-img is asked once more, and
+// what it says is checked. What is raw stays the file that came, and so does a
+// qcow2 in which there is nothing but the content of one disk, uncompressed, as
+// package virt/subagent/qcow2 finds: writing it again would take longer than
+// the download. Of any other qcow2 the image is a new file that qemu-img wrote from
+// the old one's content. No format is ever guessed by a program of QEMU: a guest
+// can write a header of qcow2 into its raw disk, and below its qcow2 disk stands
+// which format the image has.
 //
 // A download of a snapshot is made as it is read, by package virt/subagent/qcow2,
 // which says why; it needs no room, and one that broke off can go on.

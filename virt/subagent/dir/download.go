@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/mistify"
 	qfile "github.com/vagoth/vagoth/virt/subagent/qcow2"
@@ -74,11 +76,12 @@ func (s *Store) backing(d disk, out *streaming) (*qfile.Disk, error) {
 		return nil, err
 	}
 	id, ok := strings.CutPrefix(h.Backing, s.path(images)+"/")
-	id, ok2 := strings.CutSuffix(id, "/image.qcow2")
-	if !ok || !ok2 || store.CheckImage(id) != nil {
+	id, file, _ := strings.Cut(id, "/")
+	format := strings.TrimPrefix(file, "image.")
+	if !ok || store.CheckImage(id) != nil || !s.cloneOf(h, id) {
 		return nil, fmt.Errorf("%w: the disk %s is backed by a file that is no image here", virt.ErrConflict, d.name)
 	}
-	return s.content(imageFile(id), qfile.Options{}, out)
+	return s.content(imageFile(id, format), qfile.Options{Raw: format == raw}, out)
 }
 
 // content opens a file, which is closed with the stream.
@@ -104,6 +107,19 @@ func (f sized) Size() (int64, error) {
 		return 0, err
 	}
 	return stat.Size(), nil
+}
+
+// Data finds the next bytes that are no hole. An image is never written again, so
+// its holes stay where they are.
+func (f sized) Data(from int64) (begin, end int64, err error) {
+	if begin, err = f.Seek(from, unix.SEEK_DATA); errors.Is(err, unix.ENXIO) {
+		end, err = f.Seek(0, io.SeekEnd)
+		return end, end, err
+	}
+	if err == nil {
+		end, err = f.Seek(begin, unix.SEEK_HOLE)
+	}
+	return begin, end, err
 }
 
 // streaming is a snapshot that is being read.

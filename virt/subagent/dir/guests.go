@@ -248,11 +248,11 @@ func (s *Store) makeDisk(ctx context.Context, file string, spec store.DiskSpec) 
 	err = s.make(file, 0o600, func(tmp string) error {
 		switch {
 		case image == nil:
-			return s.qemu.Create(ctx, s.path(tmp), spec.Format, "", size)
+			return s.qemu.Create(ctx, s.path(tmp), spec.Format, "", "", size)
 		case spec.Format == qcow2:
-			return s.qemu.Create(ctx, s.path(tmp), qcow2, s.path(imageFile(spec.Image)), size)
+			return s.qemu.Create(ctx, s.path(tmp), qcow2, s.path(imageFile(spec.Image, image.format())), image.format(), size)
 		}
-		if err := s.qemu.Convert(ctx, s.path(imageFile(spec.Image)), qcow2, "", s.path(tmp), raw); err != nil || size == image.Size {
+		if err := s.qemu.Convert(ctx, s.path(imageFile(spec.Image, image.format())), image.format(), "", s.path(tmp), raw); err != nil || size == image.Size {
 			return err
 		}
 		return s.qemu.Resize(ctx, s.path(tmp), raw, size)

@@ -136,8 +136,10 @@ func TestArguments(t *testing.T) {
 	}
 	b.image("r", "raw", 1, 'r')
 	b.image("q", "qcow2", 1, 'q')
+	b.tool("qemu-img", "convert", "-c", "-f", "qcow2", "-O", "qcow2", "q", "packed")
 	do(b.fetch("r", "r"))
 	do(b.fetch("q", "q"))
+	do(b.fetch("packed", "packed"))
 	_, err := s.CreateVolume(ctx, &mistify.VolumeRequest{ID: "v", Size: 2})
 	do(err)
 	_, err = s.CloneImage(ctx, &mistify.ImageRequest{ID: "r", Dest: "c"})
@@ -175,12 +177,13 @@ func TestArguments(t *testing.T) {
 	const inside = " -- driver=qcow2,file.driver=file,file.filename=" + disk
 	var want []string
 	for _, line := range []string{
-		"qemu-img convert -q -f raw -O qcow2 -- DIR/incoming/.half-? DIR/half/?/image.qcow2",
+		info + "DIR/incoming/.half-?",
+		"qemu-img check -q -U -f qcow2 -- DIR/incoming/.half-?",
 		info + "DIR/incoming/.half-?",
 		"qemu-img check -q -U -f qcow2 -- DIR/incoming/.half-?",
 		"qemu-img convert -q -f qcow2 -O qcow2 -- DIR/incoming/.half-? DIR/half/?/image.qcow2",
 		"qemu-img create -q -f qcow2 -- DIR/half/? 2097152",
-		"qemu-img create -q -f qcow2 -F qcow2 -b DIR/images/r/image.qcow2 -- DIR/half/? 1048576",
+		"qemu-img create -q -f qcow2 -F raw -b DIR/images/r/image.raw -- DIR/half/? 1048576",
 		"qemu-img create -q -f qcow2 -F qcow2 -b DIR/images/q/image.qcow2 -- DIR/half/? 3145728",
 		"qemu-img create -q -f raw -- DIR/half/? 4194304",
 		"qemu-img convert -q -f qcow2 -O raw -- DIR/images/q/image.qcow2 DIR/half/?",

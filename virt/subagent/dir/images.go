@@ -1,17 +1,20 @@
 package dir
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/mistify"
 	"github.com/vagoth/vagoth/virt/subagent/fetch"
+	qfile "github.com/vagoth/vagoth/virt/subagent/qcow2"
 	"github.com/vagoth/vagoth/virt/subagent/qemuimg"
 	"github.com/vagoth/vagoth/virt/subagent/store"
 )
@@ -22,9 +25,18 @@ type record struct {
 	SHA256 string `json:"sha256"` // of what was sent
 	Sent   int64  `json:"sent"`   // bytes
 	Size   int64  `json:"size"`   // bytes of the disk
+	Format string `json:"format,omitempty"`
 }
 
-func imageFile(id string) string { return images + "/" + id + "/image.qcow2" }
+// format is that of the image's file. One that an earlier version made says none.
+func (r *record) format() string { return cmp.Or(r.Format, qcow2) }
+
+func imageFile(id, format string) string { return images + "/" + id + "/image." + format }
+
+// cloneOf reports whether a file says that it is backed by an image.
+func (s *Store) cloneOf(h *qemuimg.Header, image string) bool {
+	return h != nil && (h.Backing == s.path(imageFile(image, qcow2)) || h.Backing == s.path(imageFile(image, raw)))
+}
 
 // image reads one image.
 func (s *Store) image(id string) (*record, error) {
@@ -120,19 +132,22 @@ func (s *Store) FetchImage(ctx context.Context, r *mistify.ImageRequest) (*misti
 	return nil, store.NoImage(id)
 }
 
-// take makes an image of a download: a new file, with nothing of the old one
-// but its content.
+// take makes an image of a download: the very file if it is raw, or a qcow2 that
+// says of nothing but its content; else a new one, with nothing of the old but
+// that.
 func (s *Store) take(ctx context.Context, item fetch.Item, got fetch.Got) error {
 	from := incoming + "/" + got.Name
 	f, err := s.root.Open(from)
 	if err != nil {
 		return err
 	}
+	defer f.Close()
 	format, size, err := s.qemu.Vet(ctx, s.path(from), f, s.o.MaxSize)
-	_ = f.Close() // it was only read
 	if err != nil {
 		return err
 	}
+	keep := format == raw || qfile.Plain(sized{f}) == nil
+	whole := (size + 511) &^ 511
 	name := images + "/" + item.Name
 	if there, err := s.there(name); err != nil || there {
 		return err // by another that was faster
@@ -141,14 +156,22 @@ func (s *Store) take(ctx context.Context, item fetch.Item, got fetch.Got) error 
 		if err := s.root.Mkdir(tmp, 0o700); err != nil {
 			return err
 		}
-		file := tmp + "/image.qcow2"
-		if err := s.qemu.Convert(ctx, s.path(from), format, "", s.path(file), qcow2); err != nil {
+		file := tmp + "/image." + format
+		if keep {
+			err = s.root.Rename(from, file)
+		} else {
+			err = s.qemu.Convert(ctx, s.path(from), format, "", s.path(file), format)
+		}
+		if err == nil && format == raw && whole != size {
+			err = os.Truncate(s.path(file), whole)
+		}
+		if err != nil {
 			return err
 		}
 		if err := errors.Join(s.root.Chmod(file, 0o444), s.sync(file)); err != nil {
 			return err
 		}
-		return s.write(tmp+"/image.json", record{Source: store.Hashed(item.URL), SHA256: got.SHA256, Sent: got.Sent, Size: (size + 511) &^ 511})
+		return s.write(tmp+"/image.json", record{Source: store.Hashed(item.URL), SHA256: got.SHA256, Sent: got.Sent, Size: whole, Format: format})
 	})
 }
 
@@ -205,7 +228,7 @@ func (s *Store) clones(id string) (found []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if h != nil && h.Backing == s.path(imageFile(id)) {
+		if s.cloneOf(h, id) {
 			found = append(found, strings.TrimSuffix(name, ".qcow2"))
 		}
 	}

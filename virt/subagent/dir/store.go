@@ -88,6 +88,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Fetch.Log == nil {
 		o.Fetch.Log = o.Log
 	}
+	o.Fetch.WriteBack = true
 	if o.Dir == "" {
 		return nil, fmt.Errorf("%w: the store has no directory", virt.ErrInvalid)
 	}

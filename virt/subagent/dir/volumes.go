@@ -130,7 +130,7 @@ func (s *Store) volumeOf(ctx context.Context, id string, spec store.DiskSpec) (*
 	}
 	if err == nil && there && spec.Image != "" {
 		var h *qemuimg.Header
-		if h, err = s.header(d.name); err == nil && (h == nil || h.Backing != s.path(imageFile(spec.Image))) {
+		if h, err = s.header(d.name); err == nil && !s.cloneOf(h, spec.Image) {
 			err = fmt.Errorf("%w: the volume %s is there already, and no clone of the image %s", virt.ErrConflict, id, spec.Image)
 		}
 	}

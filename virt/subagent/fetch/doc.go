@@ -1,8 +1,8 @@
 // Package fetch downloads images for the sub-agents that keep them.
 //
 // A download is written into a file that nobody takes for an image, is measured
-// and hashed while it comes, unpacked if it is packed (gzip, xz, zstd), synced, and
-// only then handed on or renamed to its name. Whatever goes wrong, nothing is
+// and hashed while it comes, unpacked if it is packed (gzip, xz, zstd), and only
+// then handed on, or synced and renamed to its name. Whatever goes wrong, nothing is
 // left behind; what a killed process left is swept when the folder is opened
 // again.
 //
@@ -14,6 +14,10 @@
 // in bytes as they are unpacked, in time as a whole and in time without
 // progress; and nothing unfinished has a name. A download of which nobody could
 // tell that it is whole (no length, no chunks, no sum) is refused.
+//
+// Reading, summing and writing go on side by side, each in blocks of its own: in
+// one goroutine they take their times together. What is kept goes to the disk
+// meanwhile, so that the sync at the end has little left.
 //
 // The container of xz is read here and only its LZMA2 is left to a library: the
 // library allocates the dictionary that the file asks for, up to 4 GiB.

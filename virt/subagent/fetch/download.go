@@ -2,14 +2,10 @@ package fetch
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"net/http"
 	"os"
@@ -126,26 +122,27 @@ func (e *SumError) Unwrap() error { return virt.ErrInvalid }
 
 // receive writes what comes into the file and checks it.
 func (f *Fetcher) receive(body io.Reader, file *os.File, one *flight, got *Got) error {
-	sent := &meter{in: body, sum: sha256.New(), one: one, most: f.o.MaxBytes, stall: f.o.Stall, least: f.o.MinPerStall}
+	sent := &meter{in: body, sum: newSumming(), one: one, most: f.o.MaxBytes, stall: f.o.Stall, least: f.o.MinPerStall}
 	if one.item.Size > 0 {
 		sent.most = one.item.Size
 	}
 	sent.timer = time.AfterFunc(f.o.Stall, func() { one.cancel(errStalled) })
 	sent.timer.Stop()
 	defer sent.timer.Stop()
-	in := bufio.NewReaderSize(sent, 256<<10)
+	defer sent.sum.close()
+	in := bufio.NewReaderSize(sent, blockSize)
 	content, packed, err := unpacked(in)
 	if err != nil {
 		return err
 	}
 	got.Packed = packed
-	if got.Size, err = writeSparse(file, content, f.o.MaxUnpacked); err != nil {
+	if got.Size, err = writeSparse(file, content, f.o.MaxUnpacked, f.o.WriteBack); err != nil {
 		return err
 	}
 	if _, err := io.Copy(io.Discard, in); err != nil { // what stands after the end of the packed part counts
 		return err
 	}
-	got.Sent, got.SHA256 = sent.one.done.Load(), hex.EncodeToString(sent.sum.Sum(nil))
+	got.Sent, got.SHA256 = sent.one.done.Load(), sent.sum.hex()
 	switch item := one.item; {
 	case item.Size > 0 && got.Sent != item.Size:
 		return fmt.Errorf("%w: it has %d bytes and should have %d", virt.ErrInvalid, got.Sent, item.Size)
@@ -161,7 +158,7 @@ func (f *Fetcher) receive(body io.Reader, file *os.File, one *flight, got *Got) 
 // the waiting for more counts, not what is done with it.
 type meter struct {
 	in    io.Reader
-	sum   hash.Hash
+	sum   *summing
 	one   *flight
 	most  int64
 	timer *time.Timer // of one read that never ends
@@ -178,7 +175,7 @@ func (m *meter) Read(p []byte) (int, error) {
 	n, err := m.in.Read(p)
 	m.waited += time.Since(begun)
 	m.timer.Stop()
-	m.sum.Write(p[:n])
+	m.sum.add(p[:n])
 	m.came += int64(n)
 	if m.one.done.Add(int64(n)) > m.most {
 		return n, tooLarge(m.most)
@@ -190,35 +187,6 @@ func (m *meter) Read(p []byte) (int, error) {
 		m.waited, m.came = 0, 0
 	}
 	return n, err
-}
-
-// writeSparse copies in to a new file and leaves holes where it is zero.
-func writeSparse(file *os.File, in io.Reader, most int64) (size int64, err error) {
-	block := make([]byte, 64<<10)
-	zero := make([]byte, len(block))
-	for {
-		n := 0
-		for err = nil; n < len(block) && err == nil; { // not io.ReadFull, which makes one error of a cut and of an end
-			var m int
-			m, err = in.Read(block[n:])
-			n += m
-		}
-		if err != nil && err != io.EOF { // a cut can wrap it
-			return size, err
-		}
-		if size+int64(n) > most {
-			return size, &TooLargeError{Most: most, Unpacked: true}
-		}
-		if n > 0 && !bytes.Equal(block[:n], zero[:n]) {
-			if _, err := file.WriteAt(block[:n], size); err != nil {
-				return size, fmt.Errorf("cannot write it: %w", err)
-			}
-		}
-		size += int64(n)
-		if err != nil {
-			return size, file.Truncate(size)
-		}
-	}
 }
 
 // sweep removes the files of downloads that never ended.

@@ -17,6 +17,7 @@ type Options struct {
 	MinPerStall int64         // 32 KiB if 0
 	Concurrent  int           // downloads at once, further ones wait; 4 if 0
 	RequireSum  bool          // refuses a download whose sha256 is not given
+	WriteBack   bool          // begins to put on disk what comes while it comes: for who keeps the file and syncs it
 
 	// Private allows addresses that are not public: loopback, private networks,
 	// link-local. Allow allows only these networks more.
@@ -47,7 +48,7 @@ type Item struct {
 	SHA256 string // of what is sent, in hex; "" if it is not known
 }
 
-// Got is a download that is whole, checked and on disk.
+// Got is a download that is whole and checked, and not synced.
 type Got struct {
 	Name   string // of the file in the folder, while it is being used
 	Size   int64  // bytes of the file

@@ -25,4 +25,6 @@
 // file says without a bound, and no file is opened by a name in another.
 // What qemu-img does not make here is refused: compressed or encrypted clusters,
 // data in another file, extended tables.
+//
+// Plain tells of a file from outside whether it is one of those, and nothing more.
 package qcow2

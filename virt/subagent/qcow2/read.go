@@ -21,6 +21,14 @@ type File interface {
 type Options struct {
 	Snapshot string // the name of a snapshot inside; "" is what the disk holds now
 	Backing  *Disk  // the content below; nil if there is none
+	Raw      bool   // it is no qcow2: the file is what the disk holds
+}
+
+// Sparse is a File that knows its holes.
+type Sparse interface {
+	// Data finds the next bytes from a place on that are no hole. Both are the end
+	// of the file if there are none.
+	Data(from int64) (begin, end int64, err error)
 }
 
 // Disk is the content of a qcow2 file. Its methods are safe for concurrent use.
@@ -31,6 +39,7 @@ type Disk struct {
 	size    int64
 	l1      []uint64
 	backing *Disk
+	raw     bool
 }
 
 // The bounds of what is read.
@@ -58,10 +67,16 @@ func refused(what string) error {
 
 // Open reads the head of a file.
 func Open(f File, o Options) (*Disk, error) {
-	d := &Disk{file: f, backing: o.Backing}
+	d := &Disk{file: f, backing: o.Backing, raw: o.Raw}
 	var err error
 	if d.end, err = f.Size(); err != nil {
 		return nil, err
+	}
+	if o.Raw {
+		if d.size = d.end; d.size > maxSize {
+			return nil, damaged("the disk has %d bytes", d.size)
+		}
+		return d, nil
 	}
 	h := make([]byte, headerSize)
 	if err := d.read(h[:72], 0); err != nil {
@@ -244,6 +259,9 @@ func (t *table) load(i int64) error {
 // data calls do for every cluster of the disk that holds something of this file's
 // own, or of those below it, in any order.
 func (d *Disk) data(do func(from, length int64)) error {
+	if d.raw {
+		return d.rawData(do)
+	}
 	t := d.table()
 	for i := range d.l1 {
 		from, end := int64(i)*d.span(), min(int64(i+1)*d.span(), d.size)
@@ -270,6 +288,29 @@ func (d *Disk) data(do func(from, length int64)) error {
 	})
 }
 
+// rawData is data of a file that is the disk.
+func (d *Disk) rawData(do func(from, length int64)) error {
+	sparse, ok := d.file.(Sparse)
+	if !ok {
+		do(0, d.size)
+		return nil
+	}
+	for at := int64(0); at < d.size; {
+		begin, end, err := sparse.Data(at)
+		if err != nil {
+			return err
+		}
+		if begin < at || end < begin || end == at {
+			return damaged("after byte %d its holes make no sense", at)
+		}
+		if length := min(end, d.size) - begin; length > 0 {
+			do(begin, length)
+		}
+		at = end
+	}
+	return nil
+}
+
 // reader reads the content of a disk, for one caller at a time.
 type reader struct {
 	top   *table
@@ -291,6 +332,9 @@ func (r *reader) read(p []byte, place int64) error {
 		room = max(room, 0)
 		clear(p[room:])
 		p = p[:room]
+	}
+	if d.raw {
+		return d.tail(p, place)
 	}
 	for len(p) > 0 {
 		host, below, err := r.top.at(place)

@@ -146,12 +146,12 @@ func (t Tool) FindLost(ctx context.Context, path string) error {
 	return err
 }
 
-// Create makes a disk of the size in bytes, backed by a qcow2 file if there is
-// one. Without a size it has that of the file.
-func (t Tool) Create(ctx context.Context, path, format, backing string, size int64) error {
+// Create makes a disk of the size in bytes, backed by a file if there is one, of
+// which the disk's own file says the format. Without a size it has that of the file.
+func (t Tool) Create(ctx context.Context, path, format, backing, backingFormat string, size int64) error {
 	args := []string{"create", "-q", "-f", format}
 	if backing != "" {
-		args = append(args, "-F", QCOW2, "-b", backing)
+		args = append(args, "-F", backingFormat, "-b", backing)
 	}
 	args = append(args, "--", path)
 	if size > 0 {
