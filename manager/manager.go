@@ -118,6 +118,24 @@ func OpenRegistry(ctx context.Context, s *Settings, o Options) (*Manager, error)
 	return m, nil
 }
 
+// OpenStore opens what the scheduler has stored, alone and for a copy: no job of it
+// begins, ends or expires. ErrUnsupported says that this kind of scheduler keeps nothing that
+// could be copied. The caller closes the Store.
+func OpenStore(ctx context.Context, s *Settings, o Options) (scheduler.Store, error) {
+	o = o.withDefaults()
+	if err := makeData(s.Data); err != nil {
+		return nil, err
+	}
+	opened, err := s.scheduler.Open(ctx, scheduler.Deps{Data: s.Data, Log: o.Log, Now: o.Now, LockWait: o.LockWait, Still: true})
+	if err != nil {
+		return nil, fmt.Errorf("cannot open scheduler %s: %w", s.scheduler.Kind, err)
+	}
+	if store, ok := opened.(scheduler.Store); ok {
+		return store, nil
+	}
+	return nil, errors.Join(fmt.Errorf("%w: scheduler %s keeps no jobs that could be copied", scheduler.ErrUnsupported, s.scheduler.Kind), opened.Close())
+}
+
 // openParts is Open without the monitor.
 func openParts(ctx context.Context, s *Settings, o Options) (*Manager, error) {
 	m := &Manager{Settings: s, Types: maps.Clone(s.types), Drivers: map[string]virt.Driver{}, log: o.Log, now: o.Now}
@@ -179,13 +197,20 @@ func (m *Manager) fenced() error {
 
 func (m *Manager) openRegistry(ctx context.Context, o Options) (err error) {
 	s := m.Settings
-	if err := os.MkdirAll(s.Data, 0o700); err != nil {
-		return fmt.Errorf("cannot make the data directory: %w", err)
+	if err := makeData(s.Data); err != nil {
+		return err
 	}
 	if m.Registry, err = s.registry.Open(ctx, registry.Deps{Data: s.Data, Log: o.Log, Now: o.Now, LockWait: o.LockWait, Wrote: o.Wrote}); err != nil {
 		return fmt.Errorf("cannot open registry %s: %w", s.registry.Kind, err)
 	}
 	m.opened("registry", m.Registry.Close)
+	return nil
+}
+
+func makeData(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("cannot make the data directory: %w", err)
+	}
 	return nil
 }
 

@@ -144,6 +144,8 @@ type Deps struct {
 	Log      *slog.Logger
 	Now      func() time.Time
 	LockWait time.Duration // how long to wait for another process that has the store open
+	// Still opens a Store instead of a scheduler that works, if the kind has one.
+	Still bool
 }
 
 // DecodeParams decodes the task's parameters into v.

@@ -42,6 +42,9 @@ func Defaults() Config { return engine.Defaults() }
 func Kind() component.Kind[scheduler.Deps, scheduler.Scheduler] {
 	return component.Define("durable queues in the data directory, with workers in this process and outside", Defaults(),
 		func(ctx context.Context, cfg Config, deps scheduler.Deps) (scheduler.Scheduler, error) {
+			if deps.Still {
+				return OpenStill(ctx, cfg, deps)
+			}
 			return Open(ctx, cfg, deps)
 		})
 }
@@ -57,13 +60,26 @@ func Open(ctx context.Context, cfg Config, deps scheduler.Deps) (*Broker, error)
 
 // open is Open with another distance of snapshots, in bytes of log.
 func open(ctx context.Context, cfg Config, deps scheduler.Deps, every int64) (*Broker, error) {
-	b, err := engine.Open(ctx, cfg, deps, engine.Ground{SnapshotEvery: every, Open: func(ctx context.Context, load journal.Loader) (engine.Log, error) {
-		return journal.Open(ctx, journal.Options{Dir: filepath.Join(deps.Data, folder), Log: deps.Log, LockWait: deps.LockWait}, load)
-	}})
+	b, err := engine.Open(ctx, cfg, deps, ground(deps, every))
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the broker: %w", err)
 	}
 	return b, nil
+}
+
+// OpenStill opens what the broker has stored, for a copy.
+func OpenStill(ctx context.Context, cfg Config, deps scheduler.Deps) (*engine.Still, error) {
+	s, err := engine.OpenStill(ctx, cfg, ground(deps, 0))
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the broker's store: %w", err)
+	}
+	return s, nil
+}
+
+func ground(deps scheduler.Deps, every int64) engine.Ground {
+	return engine.Ground{SnapshotEvery: every, Open: func(ctx context.Context, load journal.Loader) (engine.Log, error) {
+		return journal.Open(ctx, journal.Options{Dir: filepath.Join(deps.Data, folder), Log: deps.Log, LockWait: deps.LockWait}, load)
+	}}
 }
 
 // Memory returns a broker that keeps nothing on disk, for tests and experiments.

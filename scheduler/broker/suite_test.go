@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -23,6 +24,9 @@ func TestMain(m *testing.M) {
 
 // opener opens a broker that writes snapshots often.
 func opener(ctx context.Context, s schedulertest.Settings, deps scheduler.Deps) (scheduler.Scheduler, error) {
+	if deps.Still {
+		return OpenStill(ctx, configOf(s), deps)
+	}
 	return open(ctx, configOf(s), deps, 16<<10)
 }
 
@@ -63,4 +67,39 @@ func TestLeased(t *testing.T) {
 func TestDurable(t *testing.T) {
 	t.Parallel()
 	schedulertest.Durable(t, opener)
+}
+
+func TestMoved(t *testing.T) {
+	t.Parallel()
+	schedulertest.Moved(t, opener)
+}
+
+// What somebody has open is not opened for a copy, and the other way round; what is
+// open for a copy does nothing else.
+func TestStillAlone(t *testing.T) {
+	t.Parallel()
+	deps := scheduler.Deps{Data: t.TempDir()}
+	b, err := Open(t.Context(), Defaults(), deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err := OpenStill(t.Context(), Defaults(), deps); err == nil {
+		t.Error("a store that is in use was opened for a copy", s.Close())
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := OpenStill(t.Context(), Defaults(), deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := Open(t.Context(), Defaults(), deps); err == nil {
+		t.Error("a store that is being copied was opened", b.Close())
+	}
+	if _, err := s.Submit(t.Context(), scheduler.Package{}); !errors.Is(err, scheduler.ErrUnsupported) {
+		t.Errorf("it takes jobs: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
 }

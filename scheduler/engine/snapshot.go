@@ -126,18 +126,23 @@ func (m *moving) step(c *core) bool {
 	return true
 }
 
+// head encodes what there is one of.
+func (c *core) head() []byte {
+	e := &enc{}
+	e.byte(format)
+	e.byte(snapHead)
+	e.s(c.store)
+	e.u(c.epoch)
+	e.u(c.number)
+	e.u(c.seq)
+	e.u(c.order)
+	e.bool(c.clean)
+	return e.b
+}
+
 // frame encodes what is no job.
 func (c *core) frame() [][]byte {
-	head := &enc{}
-	head.byte(format)
-	head.byte(snapHead)
-	head.s(c.store)
-	head.u(c.epoch)
-	head.u(c.number)
-	head.u(c.seq)
-	head.u(c.order)
-	head.bool(c.clean)
-	list := [][]byte{head.b}
+	list := [][]byte{c.head()}
 	for _, name := range slices.Sorted(maps.Keys(c.modes)) {
 		q, e := c.modes[name], &enc{}
 		e.byte(format)

@@ -370,6 +370,12 @@ func (h *hub) manager(ctx context.Context, cfg Config, deps scheduler.Deps, pref
 	return open(ctx, cfg, deps, st, pipes{h}, 16<<10)
 }
 
+// still opens what is stored, in fake time.
+func (h *hub) still(ctx context.Context, cfg Config, deps scheduler.Deps, prefix string) (*Still, error) {
+	cfg.Prefix, cfg.Session = prefix, 10*time.Minute
+	return openStill(ctx, cfg, deps, &inBubble{h: h, who: newLayout(prefix).who(), dir: deps.Data}, pipes{h})
+}
+
 // opener opens so many managers as one scheduler.
 func (o *outside) opener(managers int) schedulertest.Opener {
 	return func(ctx context.Context, s schedulertest.Settings, deps scheduler.Deps) (scheduler.Scheduler, error) {
@@ -378,6 +384,9 @@ func (o *outside) opener(managers int) schedulertest.Opener {
 			return nil, err
 		}
 		h := newHub(o)
+		if deps.Still {
+			return h.still(ctx, configOf(s), deps, f.Prefix)
+		}
 		if managers == 1 {
 			return h.manager(ctx, configOf(s), deps, f.Prefix)
 		}

@@ -40,6 +40,9 @@ func Defaults() Config {
 func Kind() component.Kind[scheduler.Deps, scheduler.Scheduler] {
 	return component.Define("durable queues on etcd, which any number of managers share", Defaults(),
 		func(ctx context.Context, cfg Config, deps scheduler.Deps) (scheduler.Scheduler, error) {
+			if deps.Still {
+				return OpenStill(ctx, cfg, deps)
+			}
 			return Open(ctx, cfg, deps)
 		})
 }

@@ -97,25 +97,30 @@ func Open(ctx context.Context, cfg Config, deps scheduler.Deps) (*Scheduler, err
 }
 
 func openDirect(ctx context.Context, cfg Config, deps scheduler.Deps) (*Scheduler, error) {
-	if err := cfg.Validate(); err != nil {
-		return nil, err
-	}
-	if len(cfg.Endpoints) == 0 {
-		return nil, errors.New("no endpoints are given")
-	}
-	client, err := cfg.Client(max(cfg.Session/4, time.Second))
+	st, n, err := reach(cfg)
 	if err != nil {
 		return nil, err
 	}
-	n, err := newTLS(cfg)
-	if err == nil {
-		var s *Scheduler
-		if s, err = open(ctx, cfg, deps, direct{client, cfg.Timeout}, n, snapshotEvery); err == nil {
-			return s, nil
-		}
-		return nil, err
+	return open(ctx, cfg, deps, st, n, snapshotEvery)
+}
+
+// reach makes the ways to etcd and to the other managers. Nothing is asked yet.
+func reach(cfg Config) (store, network, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, nil, err
 	}
-	return nil, errors.Join(err, client.Close())
+	if len(cfg.Endpoints) == 0 {
+		return nil, nil, errors.New("no endpoints are given")
+	}
+	n, err := newTLS(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	client, err := cfg.Client(max(cfg.Session/4, time.Second))
+	if err != nil {
+		return nil, nil, err
+	}
+	return direct{client, cfg.Timeout}, n, nil
 }
 
 // open opens the scheduler over a store, which it closes also if it fails.

@@ -66,6 +66,7 @@ func TestSuites(t *testing.T) {
 		"one/Core":       func(t *testing.T) { schedulertest.Core(t, o.core(1)) },
 		"one/Killed":     func(t *testing.T) { schedulertest.Killed(t, one) },
 		"one/Kept":       func(t *testing.T) { schedulertest.Kept(t, one) },
+		"one/Moved":      func(t *testing.T) { schedulertest.Moved(t, one) },
 		"several/Core":   func(t *testing.T) { schedulertest.Core(t, o.core(3)) },
 		"several/Leased": func(t *testing.T) { schedulertest.Leased(t, several) },
 		"several/Remote": func(t *testing.T) { schedulertest.Remote(t, several, overHTTP) },

@@ -28,8 +28,7 @@ are those of the new store. Both stores are read again at the end and compared.
 No daemon and no other command may use either store meanwhile. The target is empty; if
 it holds a part of the same nodes, because a copy was broken off, the rest is added.
 
-Jobs are not copied: let them end before, or cancel them (vagoth status tells what there
-is), and then end the daemon.`,
+Jobs are copied by vagoth scheduler copy.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if from == "" || to == "" {
 				return usagef("name both files: vagoth registry copy --from old.ini --to new.ini")
@@ -178,8 +177,8 @@ func (a *app) side(flag, file string) (*side, error) {
 	return &side{a: a, flag: flag, file: file, s: s}, nil
 }
 
-// open opens the registry unless a daemon answers.
-func (x *side) open(ctx context.Context) error {
+// idle refuses what a daemon works with.
+func (x *side) idle(ctx context.Context) error {
 	r, err := x.a.local(ctx, string(x.s.Daemon.Socket))
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", x.flag, x.file, err)
@@ -187,7 +186,19 @@ func (x *side) open(ctx context.Context) error {
 	if r != nil {
 		return errors.Join(fmt.Errorf("%s %s: a daemon answers at %s: end it first, what it wrote meanwhile would be lost", x.flag, x.file, x.s.Daemon.Socket), r.close())
 	}
-	x.m, err = manager.OpenRegistry(ctx, x.s, manager.Options{Log: x.a.log(), Now: x.a.env.Now, LockWait: x.a.lockWait})
+	return nil
+}
+
+func (x *side) options() manager.Options {
+	return manager.Options{Log: x.a.log(), Now: x.a.env.Now, LockWait: x.a.lockWait}
+}
+
+// open opens the registry unless a daemon answers.
+func (x *side) open(ctx context.Context) (err error) {
+	if err := x.idle(ctx); err != nil {
+		return err
+	}
+	x.m, err = manager.OpenRegistry(ctx, x.s, x.options())
 	if err != nil {
 		x.m = nil
 		return fmt.Errorf("%s %s: %w", x.flag, x.file, err)

@@ -131,7 +131,7 @@ simulated hypervisors, type: vagoth quickstart`,
 	group("vm", whyCmd(a), doCmd(a), snapshotCmd(a), diskCmd(a), metricsCmd(a), consoleCmd(a))
 	group("hosts", hvCmd(a), pollCmd(a), imageCmd(a))
 	group("jobs", jobsCmd(a), queueCmd(a), packageCmd(a), eventsCmd(a))
-	group("store", registryCmd(a), configCmd(a), componentsCmd(a), serveCmd(a), tokenCmd(a), agentCmd(a), subagentCmd(a))
+	group("store", registryCmd(a), schedulerCmd(a), configCmd(a), componentsCmd(a), serveCmd(a), tokenCmd(a), agentCmd(a), subagentCmd(a))
 	root.SetHelpCommandGroupID("store")
 	root.SetCompletionCommandGroupID("store")
 	a.complete(root)
