@@ -212,21 +212,18 @@ type Agent struct {
 	Token   string // that lets a manager in
 }
 
-// NewAgent makes an agent that serves at the address, with TLS, and starts it.
+// NewAgent makes an agent that serves at the address, and starts it. Off loopback it needs
+// a certificate; with one it lets in only who has its token.
 func NewAgent(t testing.TB, run Program, space *etcdtest.Space, name, address string, c *Certificate, ini string) *Agent {
 	t.Helper()
-	text := "[agent]\nlisten = " + address + "\ntls_cert = " + c.Cert + "\ntls_key = " + c.Key + "\nrequire_token = yes\n" + ini
-	a := &Agent{Process: newProcess(t, run, space, name, "agent", text), Address: address}
-	create := a.command("token", "create", "manager", "--role", "operator")
-	out, err := create.Output()
-	if err != nil {
-		t.Fatalf("cannot make a token: %v", err)
+	text := "[agent]\nlisten = " + address + "\nrequire_token = yes\n"
+	if c != nil {
+		text += "tls_cert = " + c.Cert + "\ntls_key = " + c.Key + "\n"
 	}
-	fields := strings.Fields(string(out))
-	if len(fields) == 0 {
-		t.Fatal("no token was printed")
+	a := &Agent{Process: newProcess(t, run, space, name, "agent", text+ini), Address: address}
+	if c != nil {
+		a.Token = a.newToken()
 	}
-	a.Token = fields[len(fields)-1]
 	a.Start()
 	Until(t, name+" serves", func(ctx context.Context) bool {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
@@ -236,6 +233,17 @@ func NewAgent(t testing.TB, run Program, space *etcdtest.Space, name, address st
 		return err == nil
 	})
 	return a
+}
+
+// newToken makes a token of a manager.
+func (a *Agent) newToken() string {
+	a.t.Helper()
+	out, err := a.command("token", "create", "manager", "--role", "operator").Output()
+	fields := strings.Fields(string(out))
+	if err != nil || len(fields) == 0 {
+		a.t.Fatalf("cannot make a token: %v: %s", err, out)
+	}
+	return fields[len(fields)-1]
 }
 
 // Until waits for a condition.

@@ -38,7 +38,7 @@ const (
 )
 
 // faults are all of them. The first few are those of a short run.
-var faults = []fault{late, noEtcd, revoked, noHosts, killed, held}
+var faults = []fault{noHosts, late, revoked, noEtcd, killed, held}
 
 const short = 4
 
@@ -146,7 +146,7 @@ func (w *world) befall(i int, how fault) (mend func()) {
 		m.Stop()
 		return func() {
 			s.Mend(w.toAgents)
-			wait(w, session) // the kernel sends it again
+			wait(w, 2*session) // the kernel sends it again
 			m.Continue()
 		}
 	case noEtcd:
@@ -220,9 +220,8 @@ func (w *world) honest(round int, how fault, job string, sick *fleet.Manager, me
 // check is what must hold of the calls of a round.
 func (w *world) check(round int, how fault, list []entry) {
 	w.Helper()
-	last := map[string]entry{}
 	for _, e := range list {
-		was, any := last[e.guest]
+		was, any := w.last[e.guest]
 		switch {
 		case e.token.IsZero():
 			w.Errorf("round %d (%s): %s: without a token", round, how, e)
@@ -231,7 +230,7 @@ func (w *world) check(round int, how fault, list []entry) {
 		case any && e.token != was.token && (was.end.IsZero() || e.begin.Before(was.end)):
 			w.Errorf("round %d (%s): %s: while %s", round, how, e, was)
 		}
-		last[e.guest] = e
+		w.last[e.guest] = e
 	}
 	if len(list) == 0 {
 		w.Errorf("round %d (%s): no host was asked for anything", round, how)

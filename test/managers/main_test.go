@@ -26,4 +26,8 @@ func TestFaults(t *testing.T) {
 		t.Parallel()
 		restarts(t, run)
 	})
+	t.Run("vms", func(t *testing.T) {
+		t.Parallel()
+		onOneHost(t, run)
+	})
 }

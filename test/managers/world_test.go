@@ -122,6 +122,7 @@ type world struct {
 	managers []*fleet.Manager
 	agents   []*fleet.Agent
 	notes    notes
+	last     map[string]entry // by guest, that was checked
 	vms      []string
 }
 
@@ -132,7 +133,7 @@ const session = 2 * time.Second
 // have different numbers.
 func newWorld(t *testing.T, run fleet.Program, number, members, managers, agents, vms int) *world {
 	t.Helper()
-	w := &world{T: t}
+	w := &world{T: t, last: map[string]entry{}}
 	site := etcdtest.NewSite(t, number)
 	w.toEtcd, w.toAgents = site.Net(), site.Net()
 	others := site.Net()

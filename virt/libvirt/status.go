@@ -94,8 +94,11 @@ func stateFrom(state, reason int64) virt.State {
 	case golibvirt.DomainRunning, golibvirt.DomainBlocked, golibvirt.DomainShutdown:
 		return virt.Running
 	case golibvirt.DomainPaused:
-		if reason == int64(golibvirt.DomainPausedCrashed) {
+		switch {
+		case reason == int64(golibvirt.DomainPausedCrashed):
 			return virt.Crashed
+		case onItsWay(state, reason):
+			return virt.Running // nobody holds it, and it is not off
 		}
 		return virt.Paused
 	case golibvirt.DomainPmsuspended:
@@ -109,6 +112,45 @@ func stateFrom(state, reason int64) virt.State {
 		return virt.Stopped
 	}
 	return virt.Unknown
+}
+
+// onItsWay reports whether a domain is about to be up, or off: libvirt calls it paused
+// meanwhile.
+func onItsWay(state, reason int64) bool {
+	return golibvirt.DomainState(state) == golibvirt.DomainPaused &&
+		(reason == int64(golibvirt.DomainPausedStartingUp) || reason == int64(golibvirt.DomainPausedShuttingDown))
+}
+
+// arriving bounds how long a look at one guest waits until it is up, or off.
+const arriving = 5 * time.Second
+
+// settled is what a domain is once it is not on its way any more, if that is soon. Who
+// looks after a start whose answer was lost would else be told that it runs, and be wrong
+// if it never comes up.
+func (p *pool) settled(ctx context.Context, c *conn, dom golibvirt.Domain) (golibvirt.DomainStatsRecord, error) {
+	enough := time.NewTimer(arriving)
+	defer enough.Stop()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		records, err := p.stats(c, []golibvirt.Domain{dom})
+		if err != nil {
+			return golibvirt.DomainStatsRecord{}, err
+		}
+		if len(records) != 1 || records[0].Dom.UUID != dom.UUID {
+			return golibvirt.DomainStatsRecord{}, unreachable(malformed("%d records of one domain", len(records)))
+		}
+		if n := numbersOf(records[0]); !onItsWay(n["state.state"], n["state.reason"]) {
+			return records[0], nil
+		}
+		select {
+		case <-tick.C:
+		case <-enough.C:
+			return records[0], nil
+		case <-ctx.Done():
+			return records[0], nil
+		}
+	}
 }
 
 func stateOf(c *conn, dom golibvirt.Domain) (virt.State, error) {
@@ -126,13 +168,10 @@ func (d *Driver) Info(ctx context.Context, h virt.Host, g virt.Guest) (virt.Info
 		return virt.Info{}, err
 	}
 	var info virt.Info
-	err = d.withDomain(ctx, h, g, looks, "look at", func(_ context.Context, c *conn, dom golibvirt.Domain) error {
-		records, err := p.stats(c, []golibvirt.Domain{dom})
+	err = d.withDomain(ctx, h, g, looks, "look at", func(ctx context.Context, c *conn, dom golibvirt.Domain) error {
+		record, err := p.settled(ctx, c, dom)
 		if err != nil {
 			return err
-		}
-		if len(records) != 1 || records[0].Dom.UUID != dom.UUID {
-			return unreachable(malformed("%d records of one domain", len(records)))
 		}
 		text, err := c.DomainGetXMLDesc(dom, 0)
 		if err != nil {
@@ -142,7 +181,7 @@ func (d *Driver) Info(ctx context.Context, h virt.Host, g virt.Guest) (virt.Info
 		if err != nil {
 			return err
 		}
-		info = virt.Info{Seen: seenOf(records[0])}
+		info = virt.Info{Seen: seenOf(record)}
 		_, _, _, _, nanoseconds, err := c.DomainGetInfo(dom)
 		if err != nil {
 			return translate(err)
