@@ -43,6 +43,7 @@
 //	Image/Refused             hostile IDs and sources are ErrInvalid and leave no trace
 //	Disk/Off, Disk/Live       a disk is attached, detached and attached again with what it holds, each twice
 //	Console                   what a guest prints is read; the console ends with its context and its guest
+//	Fenced                    of one guest a lower token than one seen before is ErrConflict, also when the guest is gone
 //
 // What is about a capability that the driver has not is skipped.
 //

@@ -54,6 +54,7 @@ func Run(t *testing.T, open func(*testing.T) Fixture) {
 		{"Disk/Off", attachOff},
 		{"Disk/Live", attachLive},
 		{"Console", console},
+		{"Fenced", fenced},
 	} {
 		t.Run(s.name, func(t *testing.T) { s.run(newBench(t, open)) })
 	}

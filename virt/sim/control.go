@@ -82,7 +82,7 @@ func (d *Driver) alter(name string, deed func(*state, time.Time) (bool, error)) 
 	if err != nil {
 		return err
 	}
-	return d.change(h, deed)
+	return d.change(h, Call{}, deed)
 }
 
 // alterGuest is alter for one guest that is there.

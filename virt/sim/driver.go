@@ -44,10 +44,6 @@ var (
 	_ virt.Fencer       = (*Driver)(nil)
 )
 
-// Fences implements virt.Fencer: nothing real is there to be harmed, so that several
-// managers can be tried out.
-func (d *Driver) Fences() bool { return true }
-
 // host returns the host with the name, making it if need be.
 func (d *Driver) host(name string) (*host, error) {
 	d.mu.RLock()
@@ -88,7 +84,7 @@ func (d *Driver) call(ctx context.Context, vh virt.Host, op, uuid string, deed f
 	c := Call{At: d.now(), Host: h.name, Op: op, UUID: uuid, Trail: trail.From(ctx)}
 	lost, err := d.begin(ctx, h, c)
 	if err == nil {
-		err = d.change(h, deed)
+		err = d.change(h, c, deed)
 	}
 	if err == nil && lost {
 		err = fmt.Errorf("%w: %s: the answer was lost (simulated)", virt.ErrUnreachable, h.name)
@@ -177,18 +173,28 @@ func mix(n uint64) uint64 {
 	return n ^ n>>31
 }
 
-// change runs a deed on the state of one host.
-func (d *Driver) change(h *host, deed func(*state, time.Time) (bool, error)) error {
+// change runs a deed on the state of one host, unless a newer token fences it off.
+func (d *Driver) change(h *host, c Call, deed func(*state, time.Time) (bool, error)) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err := d.load(h); err != nil {
 		return err
 	}
-	changed, err := deed(&h.state, d.now())
-	if err != nil || !changed {
-		return err
+	raised := false
+	if !looks(c.Op) {
+		var err error
+		if raised, err = h.state.fence(c.UUID, c.Trail.Token); err != nil {
+			return err
+		}
 	}
-	return d.save(h)
+	changed, err := deed(&h.state, d.now())
+	if err != nil {
+		changed = false
+	}
+	if raised || changed { // a token was seen also by what is refused for another reason
+		err = errors.Join(err, d.save(h))
+	}
+	return err
 }
 
 // placed is where a guest was started.

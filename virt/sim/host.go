@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/vagoth/vagoth/registry"
+	"github.com/vagoth/vagoth/trail"
 	"github.com/vagoth/vagoth/virt"
 )
 
@@ -34,9 +35,11 @@ type state struct {
 	Disks    map[string]disk `json:"disks,omitempty"`
 	Capacity *virt.Capacity  `json:"capacity,omitempty"` // where it differs from the config's
 
-	// Both are replaced as a whole when they change.
+	// These are replaced as a whole when they change.
 	Snapshots map[string][]snapshot `json:"snapshots,omitempty"` // by guest, oldest first
 	Images    []image               `json:"images,omitempty"`    // ordered by ID
+
+	Fences map[string]trail.Token `json:"fences,omitempty"` // by guest: the highest token seen
 }
 
 // guest is one guest of a host.

@@ -33,7 +33,7 @@ func (d *Driver) Migrate(ctx context.Context, from, to virt.Host, vg virt.Guest,
 		lost = lost || lostToo
 	}
 	if err == nil {
-		err = d.move(a, b, vg.UUID, live)
+		err = d.move(a, b, c, live)
 	}
 	if err == nil && lost {
 		err = fmt.Errorf("%w: %s: the answer was lost (simulated)", virt.ErrUnreachable, a.name)
@@ -43,7 +43,8 @@ func (d *Driver) Migrate(ctx context.Context, from, to virt.Host, vg virt.Guest,
 	return err
 }
 
-func (d *Driver) move(a, b *host, uuid string, live bool) error {
+func (d *Driver) move(a, b *host, c Call, live bool) error {
+	uuid := c.UUID
 	first, second := a, b
 	if b.name < a.name {
 		first, second = b, a
@@ -55,6 +56,17 @@ func (d *Driver) move(a, b *host, uuid string, live bool) error {
 	for _, h := range []*host{a, b} {
 		if err := d.load(h); err != nil {
 			return err
+		}
+	}
+	for _, token := range []trail.Token{a.state.Fences[uuid], c.Trail.Token} { // what the guest has seen it brings along
+		for _, h := range []*host{a, b} {
+			raised, err := h.state.fence(uuid, token)
+			if err == nil && raised {
+				err = d.save(h)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", h.name, err)
+			}
 		}
 	}
 	now := d.now()
