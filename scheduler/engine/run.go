@@ -107,7 +107,7 @@ func (r *runner) start(j *job, again bool) {
 	call := j.call()
 	call.Trail = j.trail()
 	ctx, cancel := context.WithCancelCause(trail.With(context.Background(), call.Trail))
-	t := &task{b: b, j: j, run: j.run, job: call, cancel: cancel, again: again}
+	t := &task{b: b, j: j, run: j.run, job: call, cancel: cancel, again: again, end: r.end}
 	t.ctx = context.WithValue(ctx, callerKey{}, t)
 	j.run.task = t
 	r.used++

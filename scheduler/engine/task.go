@@ -23,7 +23,8 @@ type task struct {
 	ctx    context.Context // what the handler is given
 	cancel context.CancelCauseFunc
 
-	again bool // it began before the engine was opened
+	again bool            // it began before the engine was opened
+	end   <-chan struct{} // closed when Run is to end
 
 	// Guarded by b.mu:
 	over  bool
@@ -92,7 +93,8 @@ func (t *task) judge(a *answer, result any, err error) {
 }
 
 // finish gives the answer to the engine until it is taken: what was done must not
-// be done again because a disk is full. A store that has failed never takes it.
+// be done again because a disk is full. A store that has failed never takes it, and
+// when Run ends it is tried once more: then the job begins again when the store is opened.
 func (t *task) finish(a *answer) {
 	b := t.b
 	b.mu.Lock()
@@ -106,7 +108,7 @@ func (t *task) finish(a *answer) {
 			return
 		}
 		b.mu.Lock()
-		first, closing := t.run.note == "", b.closing || b.broken != nil
+		first, ending := t.run.note == "", b.runner.ending || b.closing || b.broken != nil
 		t.run.note = fmt.Sprintf("it has ended, and that cannot be written (%v): it is tried again", err)
 		if first {
 			b.events.add(t.j)
@@ -115,10 +117,16 @@ func (t *task) finish(a *answer) {
 		if first {
 			b.log.Error("scheduler: the end of a job cannot be written, it is tried again", "trail", t.job.Trail, "err", err)
 		}
-		if closing {
-			return // it runs again when the store is opened
+		if ending {
+			return
 		}
-		time.Sleep(retryWrite)
+		pause := time.NewTimer(retryWrite)
+		select {
+		case <-pause.C:
+		case <-t.end:
+		case <-b.dead:
+		}
+		pause.Stop()
 	}
 }
 
