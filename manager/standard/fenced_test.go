@@ -17,7 +17,7 @@ func TestUnfencedDriversAreRefused(t *testing.T) {
 	url := etcdtest.Embedded(t)
 	load := func(text string) error {
 		ini := filepath.Join(t.TempDir(), "vagoth.ini")
-		if err := os.WriteFile(ini, []byte("[scheduler]\nuse = etcd\nendpoints = "+url+"\nsession = 2s\n"+text), 0o600); err != nil {
+		if err := os.WriteFile(ini, []byte("[scheduler]\nuse = etcd\nendpoints = "+url+"\nsession = 2s\ntimeout = 1s\n"+text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		m, err := manager.Load(t.Context(), ini, standard.Menu(), manager.Options{})

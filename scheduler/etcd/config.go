@@ -33,7 +33,9 @@ type Config struct {
 
 // Defaults is the Config that an empty section gives.
 func Defaults() Config {
-	return Config{Connection: etcdclient.Defaults(), Queueing: engine.Defaults(), Session: 10 * time.Second, Unfenced: "refuse"}
+	c := Config{Connection: etcdclient.Defaults(), Queueing: engine.Defaults(), Session: 10 * time.Second, Unfenced: "refuse"}
+	c.Timeout = 4 * time.Second
+	return c
 }
 
 // Kind is this scheduler on a menu.
@@ -50,6 +52,12 @@ func Kind() component.Kind[scheduler.Deps, scheduler.Scheduler] {
 // Validate refuses what no single key shows.
 func (c Config) Validate() error {
 	errs := []error{c.Connection.Validate(), c.Queueing.Validate()}
+	if c.Timeout > c.Session/answersInSession {
+		errs = append(errs, &component.KeyError{
+			Key: "timeout", Reason: fmt.Sprintf("an answer of etcd that takes %s would end the session of %s: at most half of it", c.Timeout, c.Session),
+			Suggestion: fmt.Sprintf("timeout = %s, or session = %s", c.Session/answersInSession, answersInSession*c.Timeout),
+		})
+	}
 	for key, at := range map[string]string{"listen": c.Listen, "advertise": c.Advertise} {
 		if at == "" {
 			continue

@@ -48,6 +48,10 @@ func (v *session) valid() bool {
 	return v.alive.Err() == nil && int64(time.Since(v.begin)) < v.sure.Load()
 }
 
+// answersInSession is how many answers that take the whole timeout have room in a
+// session: such answers, one asked for when the last has come, do not end it.
+const answersInSession = 2
+
 // keep keeps the lease alive until the session ends. A session that etcd may have
 // ended is ended here before.
 func (v *session) keep(st store) {
@@ -63,14 +67,14 @@ func (v *session) keep(st store) {
 		case <-tick.C:
 		}
 		asked := time.Now()
-		ctx, cancel := context.WithTimeout(v.alive, every)
+		ctx, cancel := context.WithTimeout(v.alive, v.ttl/answersInSession) // of etcd's timeout, which is no longer
 		err := st.KeepAlive(ctx, v.lease)
 		cancel()
 		switch {
 		case err == nil:
 			v.sure.Store(int64(asked.Add(v.ttl).Sub(v.begin)))
 			over.Reset(v.ttl - time.Since(asked))
-			tick.Reset(every)
+			tick.Reset(every - time.Since(asked)) // at once, if the answer took longer
 		case errors.Is(err, errLeaseGone):
 			v.end(fmt.Errorf("the session of this manager: %w", err))
 			return
