@@ -100,9 +100,9 @@ func newPair(t *testing.T, run fleet.Program, chance *rand.Rand) *pair {
 	}
 	for i := range 2 {
 		listen := free() // it stays, and who leads is told by it
-		etcd := "endpoints = " + server.URL() + "\ntimeout = 5s\n"
-		m := fleet.NewManager(t, run, nil, fmt.Sprint("manager ", i), "[registry]\nuse = etcd\n"+etcd+"[scheduler]\nuse = etcd\n"+etcd+
-			"session = 2s\nlisten = "+listen+"\n[serve]\nlog_level = warn\n[monitor.poll]\nevery = @every 5s\n[drivers.agents]\nuse = remote\nurl = http://{host}\ntimeout = 10s\n")
+		etcd := "endpoints = " + server.URL() + "\n"
+		m := fleet.NewManager(t, run, nil, fmt.Sprint("manager ", i), "[registry]\nuse = etcd\n"+etcd+"timeout = 5s\n[scheduler]\nuse = etcd\n"+etcd+
+			"timeout = 1s\nsession = 2s\nlisten = "+listen+"\n[serve]\nlog_level = warn\n[monitor.poll]\nevery = @every 5s\n[drivers.agents]\nuse = remote\nurl = http://{host}\ntimeout = 10s\n")
 		m.Start()
 		p.managers, p.listen = append(p.managers, m), append(p.listen, listen)
 	}

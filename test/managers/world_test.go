@@ -154,12 +154,12 @@ func newWorld(t *testing.T, run fleet.Program, number, members, managers, agents
 		w.agents = append(w.agents, a)
 		fmt.Fprintf(&drivers, "[drivers.a%d]\nuse = remote\nurl = https://%s\nca = %s\ntoken = %s\ntimeout = 1s\njob_timeout = 20s\n", i, a.Address, cert.Cert, a.Token)
 	}
-	etcd := "endpoints = " + strings.Join(w.etcd.URLs(), ", ") + "\ntimeout = 3s\n"
+	etcd := "endpoints = " + strings.Join(w.etcd.URLs(), ", ") + "\n"
 	for i := range managers {
 		s := site.Space(w.toEtcd, others, w.toAgents)
 		at := s.Address(others) + ":7411"
-		ini := "[registry]\nuse = etcd\n" + etcd + "session = 5s\n[scheduler]\nuse = etcd\n" + etcd +
-			fmt.Sprintf("session = %s\nlisten = %s\n[monitor.poll]\nevery = @every 5s\ntimeout = 1s\n", session, at) + "[serve]\nlog_level = warn\n[node_types]\nhv = hypervisor\nvm = vm\nthing = any\n[actions]\ntick = exec:/bin/true\n" + drivers.String()
+		ini := "[registry]\nuse = etcd\n" + etcd + "timeout = 3s\nsession = 5s\n[scheduler]\nuse = etcd\n" + etcd +
+			fmt.Sprintf("timeout = %s\nsession = %s\nlisten = %s\n[monitor.poll]\nevery = @every 5s\ntimeout = 1s\n", session/2, session, at) + "[serve]\nlog_level = warn\n[node_types]\nhv = hypervisor\nvm = vm\nthing = any\n[actions]\ntick = exec:/bin/true\n" + drivers.String()
 		m := fleet.NewManager(t, run, s, fmt.Sprint("manager ", i), ini)
 		m.Start()
 		w.spaces, w.address, w.managers = append(w.spaces, s), append(w.address, at), append(w.managers, m)
