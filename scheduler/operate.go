@@ -128,7 +128,8 @@ func HostLimit(host string) string { return "host:" + host }
 // Builder makes packages step by step.
 type Builder interface {
 	// NewPackage makes an empty package, with p's ID if it has one, and adds
-	// p's jobs. A package that is not enqueued expires.
+	// p's jobs. A package that is not enqueued expires; and what is not enqueued may
+	// be dropped, as a whole, if the machine goes down.
 	NewPackage(ctx context.Context, p Package) (PackageStatus, error)
 	// AddJobs adds jobs to a package that is not enqueued yet, and returns
 	// their IDs. They are checked now; what they depend on may be in the

@@ -33,6 +33,7 @@ var order = []row{
 	{name: "internal/smalldisk", class: suite},
 	{name: "internal/syncbuf", class: suite},
 	{name: "internal/journal"},
+	{name: "internal/scratch"},
 	{name: "internal/plainhttp"},
 	{name: "internal/duplex", bare: true},
 	{name: "internal/leanserver"},

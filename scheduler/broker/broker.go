@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 
 	"github.com/vagoth/vagoth/internal/journal"
+	"github.com/vagoth/vagoth/internal/scratch"
 	"github.com/vagoth/vagoth/manager/component"
 	"github.com/vagoth/vagoth/scheduler"
 	"github.com/vagoth/vagoth/scheduler/engine"
@@ -52,15 +53,19 @@ func Kind() component.Kind[scheduler.Deps, scheduler.Scheduler] {
 // folder is the store's, below the data directory.
 const folder = "broker"
 
+// building is the file in it for packages that are being built.
+const building = "building"
+
 // Open opens the broker whose store is in deps.Data, and makes it if there is
 // none. It hands out nothing to workers of this process before Run.
 func Open(ctx context.Context, cfg Config, deps scheduler.Deps) (*Broker, error) {
-	return open(ctx, cfg, deps, 0)
+	return open(ctx, cfg, deps, 0, scratch.Boot())
 }
 
-// open is Open with another distance of snapshots, in bytes of log.
-func open(ctx context.Context, cfg Config, deps scheduler.Deps, every int64) (*Broker, error) {
-	b, err := engine.Open(ctx, cfg, deps, ground(deps, every))
+// open is Open with another distance of snapshots, in bytes of log, and in another boot
+// of the machine.
+func open(ctx context.Context, cfg Config, deps scheduler.Deps, every int64, boot string) (*Broker, error) {
+	b, err := engine.Open(ctx, cfg, deps, ground(deps, every, boot))
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the broker: %w", err)
 	}
@@ -69,17 +74,21 @@ func open(ctx context.Context, cfg Config, deps scheduler.Deps, every int64) (*B
 
 // OpenStill opens what the broker has stored, for a copy.
 func OpenStill(ctx context.Context, cfg Config, deps scheduler.Deps) (*engine.Still, error) {
-	s, err := engine.OpenStill(ctx, cfg, ground(deps, 0))
+	s, err := engine.OpenStill(ctx, cfg, ground(deps, 0, scratch.Boot()))
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the broker's store: %w", err)
 	}
 	return s, nil
 }
 
-func ground(deps scheduler.Deps, every int64) engine.Ground {
-	return engine.Ground{SnapshotEvery: every, Open: func(ctx context.Context, load journal.Loader) (engine.Log, error) {
-		return journal.Open(ctx, journal.Options{Dir: filepath.Join(deps.Data, folder), Log: deps.Log, LockWait: deps.LockWait}, load)
-	}}
+func ground(deps scheduler.Deps, every int64, boot string) engine.Ground {
+	dir := filepath.Join(deps.Data, folder)
+	return engine.Ground{
+		SnapshotEvery: every, Drafts: filepath.Join(dir, building), Boot: boot,
+		Open: func(ctx context.Context, load journal.Loader) (engine.Log, error) {
+			return journal.Open(ctx, journal.Options{Dir: dir, Log: deps.Log, LockWait: deps.LockWait}, load)
+		},
+	}
 }
 
 // Memory returns a broker that keeps nothing on disk, for tests and experiments.

@@ -1,12 +1,14 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"testing"
 
 	"go.uber.org/goleak"
 
+	"github.com/vagoth/vagoth/internal/scratch"
 	"github.com/vagoth/vagoth/scheduler"
 	"github.com/vagoth/vagoth/scheduler/schedulertest"
 )
@@ -27,7 +29,7 @@ func opener(ctx context.Context, s schedulertest.Settings, deps scheduler.Deps) 
 	if deps.Still {
 		return OpenStill(ctx, configOf(s), deps)
 	}
-	return open(ctx, configOf(s), deps, 16<<10)
+	return open(ctx, configOf(s), deps, 16<<10, cmp.Or(s.Boot, scratch.Boot()))
 }
 
 func configOf(s schedulertest.Settings) Config {

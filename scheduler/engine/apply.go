@@ -44,7 +44,7 @@ func (r *opened) apply(c *core) error {
 }
 
 func (r *closed) apply(c *core) error {
-	c.clean = true
+	c.clean, c.drafts = true, r.drafts
 	return nil
 }
 

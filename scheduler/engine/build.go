@@ -38,7 +38,11 @@ func (c together) prepare(b *Engine, t *tx) error {
 }
 
 func (b *Engine) build(ctx context.Context, id string, f func(b *Engine, t *tx, p *pack) error) error {
-	return b.do(ctx, together{buildCmd{id, f}})
+	cmd := together{buildCmd{id, f}}
+	if b.drafts != nil {
+		return b.drafts.group.do(ctx, cmd)
+	}
+	return b.do(ctx, cmd)
 }
 
 // NewPackage implements scheduler.Builder.
@@ -67,7 +71,10 @@ func (b *Engine) NewPackage(ctx context.Context, p scheduler.Package) (scheduler
 		if had != nil {
 			return fmt.Errorf("%w: there is a package with the ID %s already", scheduler.ErrConflict, p.ID)
 		}
-		if err := b.room(len(p.Jobs), t, false); err != nil {
+		if err := b.free(t, p.ID); err != nil {
+			return err
+		}
+		if err := b.room(len(p.Jobs), false); err != nil {
 			return err
 		}
 		if b.core.packs.building >= maxBuilding {
@@ -115,8 +122,8 @@ func (b *Engine) known(t *tx, jobs []scheduler.Job, p *pack, before int) error {
 		if c.taken(id, nil) {
 			return fmt.Errorf("%w: there is a job with the ID %s already", scheduler.ErrConflict, id)
 		}
-		if t.ids[id] {
-			return errLater
+		if err := b.free(t, id); err != nil {
+			return err
 		}
 	}
 	for i := range jobs {
@@ -176,10 +183,13 @@ func (b *Engine) add(ctx context.Context, id string, before, fresh []scheduler.J
 		if err != nil {
 			return err
 		}
+		if p.build.enqueues > 0 {
+			return fmt.Errorf("%w: the package %s is being enqueued", scheduler.ErrConflict, id)
+		}
 		if len(p.build.jobs) != len(before) {
 			return fmt.Errorf("%w: somebody else added to the package %s at the same time: look at it and add again", scheduler.ErrConflict, id)
 		}
-		if err := b.room(len(fresh), t, false); err != nil {
+		if err := b.room(len(fresh), false); err != nil {
 			return err
 		}
 		if err := b.known(t, fresh, p, len(before)); err != nil {
@@ -214,7 +224,7 @@ func (b *Engine) Enqueue(ctx context.Context, id string) ([]scheduler.Status, er
 	}
 	b.mu.Unlock()
 	cmd.parent = b.caller(ctx)
-	if err := b.do(ctx, cmd); err != nil {
+	if err := b.enqueue(ctx, cmd); err != nil {
 		return nil, err
 	}
 	b.mu.Lock()
@@ -242,8 +252,8 @@ func (e *enqueueCmd) prepare(b *Engine, t *tx) error {
 	if b.closing {
 		return scheduler.ErrClosed
 	}
-	if t.ids[e.id] {
-		return errLater
+	if err := b.free(t, e.id); err != nil {
+		return err
 	}
 	p := b.core.packs.byID[e.id]
 	if p != nil && p.build == nil {
@@ -345,12 +355,18 @@ func (b *Engine) Packages(ctx context.Context) iter.Seq2[scheduler.PackageStatus
 func (b *Engine) CancelPackage(ctx context.Context, id string) (scheduler.PackageStatus, error) {
 	origin := trail.From(ctx)
 	why := by("cancelled with its package", origin, origin.Reason)
+	if st, ok, err := b.cancelDraft(ctx, id); ok || err != nil {
+		return st, err
+	}
 	var gone *scheduler.PackageStatus
 	var p *pack
 	err := b.operate(ctx, func(b *Engine, t *tx) (err error) {
 		gone = nil
 		if p, err = b.findPack(id); err != nil {
 			return err
+		}
+		if p.build != nil && b.drafts != nil {
+			return fmt.Errorf("%w: the package %s was begun at this moment", scheduler.ErrConflict, id)
 		}
 		if p.build != nil {
 			st := b.packStatus(p)

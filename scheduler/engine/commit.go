@@ -53,9 +53,7 @@ func (t *tx) reset() {
 	clear(t.jobs)
 	clear(t.packs)
 	t.records, t.jobs, t.packs, t.prepared = t.records[:0], t.jobs[:0], t.packs[:0], t.prepared[:0]
-	clear(t.ids)
-	clear(t.keys)
-	t.queued, t.seqs, t.flush = 0, 0, false
+	t.seqs, t.flush = 0, false
 }
 
 // maxRecord is the largest record, with room for being bundled.
@@ -94,7 +92,8 @@ func (t *tx) claim(j *job) bool {
 	return true
 }
 
-// release takes the marks off again.
+// release takes the marks and claims off again. The caller holds the engine's mutex, as
+// other transactions look at them.
 func (t *tx) release() {
 	for _, j := range t.jobs {
 		j.pending = false
@@ -102,6 +101,9 @@ func (t *tx) release() {
 	for _, p := range t.packs {
 		p.pending = false
 	}
+	clear(t.ids)
+	clear(t.keys)
+	t.queued = 0
 }
 
 func (t *tx) claimPack(p *build) bool {
@@ -118,6 +120,27 @@ func (t *tx) comes(id string) {
 		t.ids = map[string]bool{}
 	}
 	t.ids[id] = true
+}
+
+// free refuses an ID that is about to be taken.
+func (b *Engine) free(t *tx, id string) error {
+	if t.ids[id] {
+		return errLater
+	}
+	for _, o := range b.txs() {
+		if o != t && o.ids[id] {
+			return fmt.Errorf("%w: somebody else is about to use the ID %s", scheduler.ErrConflict, id)
+		}
+	}
+	return nil
+}
+
+// txs are the transactions that may be on their way.
+func (b *Engine) txs() []*tx {
+	if b.drafts == nil {
+		return []*tx{&b.tx}
+	}
+	return []*tx{&b.tx, &b.drafts.tx}
 }
 
 // do commits a command, together with those that come at the same time. It ends

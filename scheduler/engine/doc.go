@@ -26,6 +26,12 @@
 // operator or a timer does) are committed alone, and nothing is handed out
 // meanwhile.
 //
+// A package that is being built step by step is not submitted yet. Its steps stand in
+// a file of their own, which is written and not synced (drafts.go): they survive the
+// process, and if the machine goes down the package is dropped as a whole, so that
+// nobody goes on with half of it. Over a log that is elsewhere they are commands like
+// all others.
+//
 //	core.go, pack.go      the state, and what each record does to it
 //	record.go, codec.go   the records
 //	commit.go, group.go   from commands to records on disk

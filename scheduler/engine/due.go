@@ -34,7 +34,20 @@ func (d *dueCmd) prepare(b *Engine, t *tx) error {
 			b.arm(j)
 		}
 	}
+	if b.drafts != nil {
+		return nil
+	}
+	return d.expire(b, t)
+}
+
+// expire discards packages that were not enqueued in time.
+func (d *dueCmd) expire(b *Engine, t *tx) error {
+	wall := b.now()
 	for _, p := range d.packs {
+		if p.build != nil && p.build.enqueues > 0 { // it may be refused
+			b.setTimer(&p.build.timer, b.mono()+int64(retryWrite), timer{pack: p})
+			continue
+		}
 		if p.build != nil && b.core.packs.byID[p.id] == p && !wall.Before(moment(p.build.expires)) {
 			t.add(&discarded{p.id})
 		} else {
@@ -69,6 +82,9 @@ func (b *Engine) overdue(j *job, now int64, wall time.Time) *settled {
 // due commits what time has done. If the disk takes nothing it is tried again.
 func (b *Engine) due(cmd *dueCmd) {
 	err := b.do(context.Background(), cmd)
+	if err == nil {
+		err = b.dueDrafts(cmd.packs)
+	}
 	if err == nil || errors.Is(err, scheduler.ErrClosed) || errors.Is(err, journal.ErrFailed) {
 		return
 	}

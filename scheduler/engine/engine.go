@@ -22,8 +22,9 @@ type Engine struct {
 	now     func() time.Time
 	began   time.Time // for the monotonic clock
 
-	journal Log  // nil for one in memory
-	crew    Crew // nil if the functions of jobs are called here
+	journal Log     // nil for one in memory
+	crew    Crew    // nil if the functions of jobs are called here
+	drafts  *drafts // nil if packages that are being built stand in the log
 	group   *group
 	work    gosync.WaitGroup // what runs beside the callers
 	tx      tx               // of the command that has the turn to commit
@@ -93,6 +94,11 @@ type Ground struct {
 	// SnapshotEvery is how many bytes of log there are at least between two
 	// snapshots; 0 is 64 MiB.
 	SnapshotEvery int64
+	// Drafts is the file for packages that are being built. Without one they stand in
+	// the log, and each step waits until it is on disk.
+	Drafts string
+	// Boot names the boot of the machine; see scratch.Boot.
+	Boot string
 	// Crew is nil where functions run in this process and end with it.
 	Crew Crew
 }
@@ -120,7 +126,19 @@ func Open(ctx context.Context, cfg Config, deps scheduler.Deps, on Ground) (*Eng
 	}
 	b.journal = j
 	b.lastSnap = load.bytes
-	if err := b.start(); err != nil {
+	if on.Drafts != "" {
+		err = b.openDrafts(on.Drafts, on.Boot)
+	}
+	if err == nil {
+		err = b.start()
+	}
+	if err == nil {
+		err = b.tidyDrafts()
+	}
+	if err != nil {
+		if b.drafts != nil {
+			err = errors.Join(err, b.drafts.log.Leave())
+		}
 		return nil, errors.Join(err, j.Close())
 	}
 	return b, nil
@@ -169,12 +187,18 @@ func (b *Engine) start() error {
 	if b.crew != nil {
 		begin.kept = b.crew.Alive()
 	}
-	err := b.do(context.Background(), &plain{records: []record{begin}})
+	moved, gone := b.inLog()
+	err := b.do(context.Background(), &plain{records: append([]record{begin}, gone...)})
 	if err != nil {
 		return err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	for _, r := range moved {
+		if err := r.apply(c); err != nil {
+			return err
+		}
+	}
 	c.live, c.since = true, counters{}
 	b.events.begin(c.store, c.epoch)
 	for j := c.table.after(0); j != nil; j = c.table.after(j.seq) {
@@ -288,7 +312,10 @@ func (b *Engine) Close() error {
 	b.mu.Unlock()
 	<-gone
 
-	err := b.do(context.Background(), &plain{records: []record{&closed{at: b.now().UnixNano()}}})
+	size, err := b.closeDrafts()
+	if err == nil { // else it is as if the process had been killed
+		err = b.do(context.Background(), &plain{records: []record{&closed{b.now().UnixNano(), size}}})
+	}
 	if errors.Is(err, journal.ErrFailed) {
 		err = nil // Run, and whoever wanted something, was told
 	}

@@ -81,7 +81,7 @@ func (b *Engine) Retry(ctx context.Context, id string, o scheduler.RetryOptions)
 		if err := b.retriable(set); err != nil {
 			return err
 		}
-		if err := b.room(len(set), t, j.urgent); err != nil {
+		if err := b.room(len(set), j.urgent); err != nil {
 			return err
 		}
 		r := &retried{mine: true, at: b.now().UnixNano(), note: by("retried", origin, origin.Reason)}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -36,6 +37,8 @@ type build struct {
 	jobs    []scheduler.Job
 	timer   *timer
 	pending bool // a record about it is being written
+
+	enqueues int // how many are about to enqueue it: nothing is added any more
 }
 
 func (l *packs) add(p *pack) {
@@ -70,6 +73,25 @@ func (l *packs) seal(p *pack) {
 			delete(l.reserved, p.build.jobs[i].ID)
 		}
 		p.build = nil
+	}
+}
+
+// sort puts them in the order in which they were made.
+func (l *packs) sort() {
+	var all []*pack
+	for p := l.first; p != nil; p = p.next {
+		all = append(all, p)
+	}
+	slices.SortStableFunc(all, func(a, b *pack) int { return cmp.Compare(a.created, b.created) })
+	l.first, l.last = nil, nil
+	for _, p := range all {
+		p.prev, p.next = l.last, nil
+		if l.last == nil {
+			l.first = p
+		} else {
+			l.last.next = p
+		}
+		l.last = p
 	}
 }
 

@@ -143,11 +143,19 @@ func (r *opened) get(d *dec) {
 }
 
 // closed ends an epoch in good order.
-type closed struct{ at int64 }
+type closed struct {
+	at     int64
+	drafts int64 // bytes of the file of the packages that are being built; 0: there is none
+}
 
 func (r *closed) kind() kind { return kindClosed }
-func (r *closed) put(e *enc) { e.i(r.at) }
-func (r *closed) get(d *dec) { r.at = d.i() }
+func (r *closed) put(e *enc) { e.i(r.at); e.i(r.drafts) }
+func (r *closed) get(d *dec) {
+	r.at = d.i()
+	if d.more() {
+		r.drafts = d.i()
+	}
+}
 
 // submitted is a package, all of it.
 type submitted struct {

@@ -151,7 +151,7 @@ func (c *core) frame() [][]byte {
 		list = append(list, e.b)
 	}
 	for p := c.packs.first; p != nil; p = p.next {
-		if p.build != nil {
+		if p.build != nil && !c.draftsApart {
 			e := &enc{}
 			e.byte(format)
 			e.byte(snapPack)

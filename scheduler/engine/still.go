@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	gosync "sync"
 
 	"github.com/vagoth/vagoth/scheduler"
@@ -40,6 +42,20 @@ func OpenStill(ctx context.Context, cfg Config, on Ground) (*Still, error) {
 		return nil, err
 	}
 	s.log = j
+	if on.Drafts == "" {
+		return s, nil
+	}
+	d, lost, err := readDrafts(s.core, on.Drafts, on.Boot)
+	if err == nil {
+		err = d.log.Leave()
+	}
+	if err == nil && len(lost) > 0 {
+		err = fmt.Errorf("%w: the machine went down while packages were being built (%s): start its manager once, which drops them",
+			scheduler.ErrConflict, strings.Join(lost[:min(len(lost), 10)], ", "))
+	}
+	if err != nil {
+		return nil, errors.Join(err, j.Close())
+	}
 	return s, nil
 }
 

@@ -136,17 +136,21 @@ func (s *submitCmd) prepare(b *Engine, t *tx) error {
 	if known || err != nil {
 		return err
 	}
-	if err := b.room(len(p.Jobs), t, s.onlyUrgent()); err != nil && !s.built {
+	if err := b.room(len(p.Jobs), s.onlyUrgent()); err != nil && !s.built {
 		return err
 	}
-	if t.ids[p.ID] {
-		return errLater
-	}
-	if k := c.packs.byID[p.ID]; k != nil && !s.built {
-		return fmt.Errorf("%w: there is a package with the ID %s already", scheduler.ErrConflict, p.ID)
+	if err := b.free(t, p.ID); err != nil {
+		return err
 	}
 	at := b.now().UnixNano()
-	r := &submitted{pack: p.ID, at: at, created: at, base: c.seq + t.seqs + 1, jobs: p.Jobs, mine: true}
+	created := at
+	if k := c.packs.byID[p.ID]; k != nil {
+		if !s.built {
+			return fmt.Errorf("%w: there is a package with the ID %s already", scheduler.ErrConflict, p.ID)
+		}
+		created = k.created
+	}
+	r := &submitted{pack: p.ID, at: at, created: created, base: c.seq + t.seqs + 1, jobs: p.Jobs, mine: true}
 	if err := s.depend(b, t, r); err != nil {
 		return err
 	}
@@ -177,12 +181,15 @@ func (s *submitCmd) onlyUrgent() bool {
 
 // room refuses what is too much. Urgent jobs pass, within reason: they end
 // others.
-func (b *Engine) room(n int, t *tx, urgent bool) error {
+func (b *Engine) room(n int, urgent bool) error {
 	limit := b.cfg.MaxQueued
 	if urgent {
 		limit += limit/10 + 1000
 	}
-	queued := b.core.unended() + b.core.packs.unqueued + t.queued
+	queued := b.core.unended() + b.core.packs.unqueued
+	for _, t := range b.txs() {
+		queued += t.queued
+	}
 	if queued+n <= limit {
 		return nil
 	}
@@ -203,8 +210,8 @@ func (s *submitCmd) depend(b *Engine, t *tx, r *submitted) error {
 		if c.taken(id, c.packs.byID[r.pack]) {
 			return fmt.Errorf("%w: there is a job with the ID %s already", scheduler.ErrConflict, id)
 		}
-		if t.ids[id] {
-			return errLater
+		if err := b.free(t, id); err != nil {
+			return err
 		}
 		if inside != nil {
 			inside[id] = r.base + uint64(i)

@@ -23,10 +23,11 @@ import (
 )
 
 // childEnv is set in the process that is going to be killed: the store, and how
-// far each submitter has come.
+// far each submitter has come, and in which boot of the machine.
 const (
 	childEnv = "VAGOTH_SCHEDULERTEST_CHILD"
 	childAt  = "VAGOTH_SCHEDULERTEST_AT"
+	childIn  = "VAGOTH_SCHEDULERTEST_BOOT"
 )
 
 // Main is for TestMain: it runs the package's tests, or, in the process that the
@@ -50,7 +51,7 @@ func child(open Opener, dir string) error {
 			return err
 		}
 	}
-	c, err := openCrew(context.Background(), open, dir, os.Stdout)
+	c, err := openCrew(context.Background(), open, dir, os.Getenv(childIn), os.Stdout)
 	if err != nil {
 		return err
 	}
@@ -66,6 +67,7 @@ type ledger struct {
 	holders   map[string]begun // by queue: who has it, or had it last
 	attempts  map[string]int   // by job: the last one that began
 	open      map[string]begun // jobs that a worker outside had when it was killed
+	boot      string           // of the machine
 	count     struct{ rounds, begun, again int }
 }
 
@@ -276,7 +278,7 @@ func (g *ledger) settle(s scheduler.Scheduler) {
 // drain lets a crew in this process bring everything to its end.
 func (g *ledger) drain(open Opener, dir string) {
 	g.t.Helper()
-	c, err := openCrew(g.t.Context(), open, dir, g)
+	c, err := openCrew(g.t.Context(), open, dir, g.boot, g)
 	if err != nil {
 		g.t.Fatal(err)
 	}
@@ -321,7 +323,7 @@ func (g *ledger) drain(open Opener, dir string) {
 func (g *ledger) crash(dir string, waitFirst bool, end func(*exec.Cmd)) {
 	g.t.Helper()
 	cmd := exec.Command(os.Args[0]) //nolint:gosec // this very program
-	cmd.Env = append(os.Environ(), childEnv+"="+dir, childAt+"="+g.at())
+	cmd.Env = append(os.Environ(), childEnv+"="+dir, childAt+"="+g.at(), childIn+"="+g.boot)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		g.t.Fatal(err)
@@ -389,7 +391,7 @@ func rounds(t *testing.T, open Opener, total, atOnce int, store func(group int) 
 				g := newLedger(t)
 				for range min(group, total-from) {
 					crash(g, dir, rnd)
-					v := mustOpen(t, open, dir, crewSettings())
+					v := mustOpen(t, open, dir, crewSettings(g.boot))
 					g.check(v, false)
 					g.settle(v)
 					closeOf(t, v)
@@ -454,5 +456,6 @@ func powerCuts(t *testing.T, open Opener) {
 			_ = cmd.Process.Kill() // it may have ended by its errors
 		})
 		disk.Remount()
+		g.boot = fmt.Sprint("after-", g.count.rounds)
 	})
 }

@@ -37,10 +37,11 @@ const (
 	crewBackoff = time.Millisecond
 )
 
-func crewSettings() Settings {
+func crewSettings(boot string) Settings {
 	s := standard()
 	s.Lease, s.HistoryCount, s.MaxQueued = 10*time.Second, 1_000_000, 1_000_000
 	s.MaxLost = 2 * group // a job may be the one that each kill meets
+	s.Boot = boot
 	return s
 }
 
@@ -68,9 +69,9 @@ func (c *crew) actions() map[string]scheduler.Action {
 }
 
 // openCrew opens the store for a crew that speaks on out.
-func openCrew(ctx context.Context, open Opener, dir string, out io.Writer) (*crew, error) {
+func openCrew(ctx context.Context, open Opener, dir, boot string, out io.Writer) (*crew, error) {
 	c := &crew{out: out}
-	s, err := open(ctx, crewSettings(), scheduler.Deps{Actions: c.actions(), Data: dir})
+	s, err := open(ctx, crewSettings(boot), scheduler.Deps{Actions: c.actions(), Data: dir})
 	if err != nil {
 		return nil, err
 	}

@@ -41,6 +41,10 @@ type Settings struct {
 	Parallel      int // jobs that the scheduler's own workers do at once
 	Queues        map[string]QueueSettings
 	Limits        map[string]LimitSettings
+
+	// Boot names the boot of the machine, where a scheduler asks for that: another name
+	// is one that went down and came back meanwhile.
+	Boot string
 }
 
 // QueueSettings are those of a queue, or of all whose names begin with what

@@ -33,11 +33,12 @@ type event struct {
 	Elapsed                                   float64
 }
 
-// A counter counts tests, not their subtests: a table's rows are one test's business. Of benchmarks it counts the packages.
+// A counter counts tests, not their subtests: a table's rows are one test's business. Benchmarks it counts apart.
 type counter struct {
 	passed  int
 	failed  []string // names
 	skipped int
+	bench   int
 	output  map[string]map[string][]string // by package and test, of tests that have not ended
 }
 
@@ -70,6 +71,9 @@ func (c *counter) run(in io.Reader, out io.Writer) bool {
 	if c.skipped > 0 {
 		fmt.Fprintf(out, "%d skipped, for the reasons above\n", c.skipped)
 	}
+	if c.bench > 0 {
+		fmt.Fprintf(out, "%d benchmarks ran once, at their smallest size\n", c.bench)
+	}
 	fmt.Fprintf(out, "%d passed, %d failed\n", c.passed, len(c.failed))
 	return len(c.failed) == 0
 }
@@ -80,6 +84,10 @@ func (c *counter) take(e event, out io.Writer) {
 		fmt.Fprint(out, e.Output)
 	case "start":
 		c.output[e.Package] = map[string][]string{}
+	case "run":
+		if strings.HasPrefix(e.Test, "Benchmark") && !strings.Contains(e.Test, "/") {
+			c.bench++
+		}
 	case "output":
 		if tests := c.output[e.Package]; tests != nil {
 			tests[e.Test] = append(tests[e.Test], e.Output)

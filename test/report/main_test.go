@@ -22,6 +22,17 @@ func TestReport(t *testing.T) {
 {"Action":"pass","Package":"a"}`,
 			out: []string{"ok  \ta\t0.1s\n", "1 passed, 0 failed\n"}, never: "noise", ok: true,
 		},
+		"benchmarks are counted, and one that fails is a failure": {
+			in: `{"Action":"start","Package":"a"}
+{"Action":"run","Package":"a","Test":"BenchmarkX"}
+{"Action":"run","Package":"a","Test":"BenchmarkX/sub"}
+{"Action":"output","Package":"a","Test":"BenchmarkX","Output":"1 ns/op\n"}
+{"Action":"run","Package":"a","Test":"BenchmarkY"}
+{"Action":"output","Package":"a","Test":"BenchmarkY","Output":"why\n"}
+{"Action":"fail","Package":"a","Test":"BenchmarkY"}
+{"Action":"fail","Package":"a","Elapsed":2}`,
+			out: []string{"why\n", "1 ns/op\n", "failed: a BenchmarkY\n", "2 benchmarks ran once", "0 passed, 1 failed\n"},
+		},
 		"a failure shows its output": {
 			in: `{"Action":"start","Package":"a"}
 {"Action":"output","Package":"a","Test":"TestX","Output":"why\n"}
