@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"testing"
@@ -18,6 +19,11 @@ import (
 // TestMain lets the scripts run vagoth as a program of its own, so that what
 // one command leaves behind is what the next one finds.
 func TestMain(m *testing.M) {
+	if base := filepath.Base(os.Args[0]); base != "vagoth" { // that is a script's command
+		if code, again := plainly(); again {
+			os.Exit(code)
+		}
+	}
 	testscript.Main(m, map[string]func(){
 		"vagoth": func() {
 			env := cli.System()
