@@ -18,6 +18,7 @@
 // no such thing:
 //
 //	DIR/images/SHA256.json   of an image that came from a URL: from which
+//	DIR/late/UUID.json       of a container that was given up before dockerd answered: for which job
 //	DIR/incoming             what is being downloaded, emptied when it is opened
 //
 // There is no other state.
@@ -28,6 +29,12 @@
 // could differ from it after a crash. Creating one is one act of dockerd, under a
 // name that only one can have; what is done after it, further networks, is found
 // missing and done when the same is asked again.
+//
+// A dockerd that hangs can make a container long after its job failed and was
+// undone, when nothing was there to be removed. So what was given up is noted, and
+// whether it was taken back: then the next listing, create or delete that finds a
+// container of that guest and that job removes it. Without an undo, it is the one
+// that the same job asked for again, and is adopted.
 //
 // dockerd is not trusted more than any other peer. Every call has a deadline,
 // every answer a bound, and what it says is checked before it is a part of

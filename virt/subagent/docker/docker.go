@@ -57,11 +57,13 @@ type Docker struct {
 	locks   store.Locks // of guests and images
 	coming  coming
 	limits  limits
+	late    expected // containers that were given up
 }
 
 // The folders of a sub-agent's directory.
 const (
 	sources  = "images"
+	lates    = "late"
 	incoming = "incoming"
 	lockName = "lock"
 )
@@ -109,12 +111,15 @@ func (d *Docker) open(ctx context.Context) (err error) {
 	if d.dir, err = os.OpenRoot(d.o.Dir); err != nil {
 		return err
 	}
-	for _, name := range [...]string{sources, incoming} {
+	for _, name := range [...]string{sources, lates, incoming} {
 		if err := d.dir.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
 	if d.inbox, err = d.dir.OpenRoot(incoming); err != nil {
+		return err
+	}
+	if err := d.readLate(); err != nil {
 		return err
 	}
 	d.fetcher, err = fetch.Open(d.inbox, d.o.Fetch)

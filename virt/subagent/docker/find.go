@@ -69,6 +69,9 @@ func (d *Docker) ours(ctx context.Context, id string) (*found, error) {
 	return f, err
 }
 
+// job is for which of the agent's jobs it was made.
+func (f *found) job() string { return f.is.Config.Labels[labelJob] }
+
 // active reports whether it runs, or is held.
 func (f *found) active() bool { return f.state == virt.Running || f.state == virt.Paused }
 

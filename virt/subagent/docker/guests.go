@@ -114,13 +114,14 @@ func (d *Docker) create(ctx context.Context, v virt.Guest, job string) error {
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		f, err := d.find(ctx, v.UUID)
 		switch {
-		case err == nil && f.state == virt.Crashed: // dockerd ended in the middle of something
-			if err := d.remove(ctx, v.UUID, f); err != nil {
+		case err == nil && (f.state == virt.Crashed || d.unwanted(v.UUID, f.job())):
+			// dockerd ended in the middle of something, or made at last what was taken back: of another job, whose undo this one's is not.
+			if err := errors.Join(d.remove(ctx, v.UUID, f), d.came(v.UUID, f.job())); err != nil {
 				return err
 			}
 			continue
 		case err == nil:
-			return d.complete(ctx, p, f)
+			return errors.Join(d.complete(ctx, p, f), d.came(v.UUID, f.job()))
 		case !errors.Is(err, virt.ErrNotFound):
 			return err
 		}
@@ -156,6 +157,7 @@ func (d *Docker) make(ctx context.Context, p *plan, job string) (err error) {
 	_, err = quick(ctx, d, "make the container "+v.UUID, func(ctx context.Context, c *moby.Client) (moby.ContainerCreateResult, error) {
 		return c.ContainerCreate(ctx, d.creation(p, job))
 	})
+	err = d.givenUp(v.UUID, job, err)
 	switch {
 	case errors.Is(err, virt.ErrConflict):
 		return &takenError{err}
@@ -196,7 +198,7 @@ func (d *Docker) nameIsFree(ctx context.Context, v virt.Guest) error {
 		return err
 	}
 	for _, one := range all {
-		if one.uuid != v.UUID {
+		if one.uuid != v.UUID && !d.unwanted(one.uuid, one.job) {
 			return fmt.Errorf("%w: the guest %s is called %.64q too", virt.ErrConflict, one.uuid, v.Name)
 		}
 	}
@@ -252,30 +254,40 @@ func (d *Docker) remove(ctx context.Context, id string, f *found) error {
 // DeleteContainer removes the container of a guest, running or not.
 func (d *Docker) DeleteContainer(ctx context.Context, r *mistify.GuestRequest) (*mistify.GuestResponse, error) {
 	return d.act(ctx, "delete", r, func(ctx context.Context, v virt.Guest) error {
-		return d.erase(ctx, v, func(*found) bool { return true })
+		return d.erase(ctx, v, anyJob)
 	})
 }
+
+func anyJob(string) bool { return true }
 
 // UndoCreate removes a container that was made for the job of the request.
 func (d *Docker) UndoCreate(ctx context.Context, r *mistify.GuestRequest) (*mistify.GuestResponse, error) {
 	return d.act(ctx, "undo create", r, func(ctx context.Context, v virt.Guest) error {
-		return d.erase(ctx, v, func(f *found) bool { return r.Job != "" && f.is.Config.Labels[labelJob] == r.Job })
+		return d.erase(ctx, v, func(job string) bool { return r.Job != "" && job == r.Job })
 	})
 }
 
-func (d *Docker) erase(ctx context.Context, v virt.Guest, which func(*found) bool) error {
+// erase removes the container of a guest if it was made for such a job. What may
+// still be made for one is not wanted from now on.
+func (d *Docker) erase(ctx context.Context, v virt.Guest, of func(job string) bool) error {
 	f, err := d.ours(ctx, v.UUID)
-	if err != nil || f == nil || !which(f) {
+	if err != nil {
 		return err
 	}
-	return d.remove(ctx, v.UUID, f)
+	if err := d.takenBack(v.UUID, of); err != nil || f == nil || !of(f.job()) {
+		return err
+	}
+	if err := d.remove(ctx, v.UUID, f); err != nil {
+		return err
+	}
+	return d.came(v.UUID, f.job())
 }
 
 // UndefineContainer removes a container that does not run, with what it wrote into
 // its own layer.
 func (d *Docker) UndefineContainer(ctx context.Context, r *mistify.GuestRequest) (*mistify.GuestResponse, error) {
 	return d.act(ctx, "undefine", r, d.idle, func(ctx context.Context, v virt.Guest) error {
-		return d.erase(ctx, v, func(*found) bool { return true })
+		return d.erase(ctx, v, anyJob)
 	})
 }
 

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -60,16 +59,7 @@ func (d *Docker) note(r reference, what record) error {
 	if err != nil {
 		return err
 	}
-	name := recordFile(r)
-	f, err := d.dir.OpenFile(name+".half", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return errors.Join(d.dir.Rename(name+".half", name), d.syncRecords())
+	return d.put(recordFile(r), data)
 }
 
 func (d *Docker) unnote(r reference) error {

@@ -18,8 +18,8 @@ import (
 
 // listed is a container of a listing.
 type listed struct {
-	id, uuid, name string
-	state          virt.State
+	id, uuid, name, job string
+	state               virt.State
 }
 
 // list lists our containers that have a label, KEY or KEY=VALUE.
@@ -40,7 +40,7 @@ func (d *Docker) list(ctx context.Context, label string) ([]listed, error) {
 		if err != nil || !slices.Contains(one.Names, "/"+uuid) {
 			continue // somebody else's, of an image that was one of ours
 		}
-		l := listed{id: one.ID, uuid: uuid, name: clean(one.Labels[labelName], 200), state: stateFrom(string(one.State))}
+		l := listed{id: one.ID, uuid: uuid, name: clean(one.Labels[labelName], 200), job: one.Labels[labelJob], state: stateFrom(string(one.State))}
 		if !idWord.MatchString(one.ID) || l.state == virt.Unknown {
 			return nil, nonsense(what, "the container %.80q is %.40q", one.ID, one.State)
 		}
@@ -62,6 +62,7 @@ func (d *Docker) Status(ctx context.Context, r *mistify.StatusRequest) (*mistify
 	if err != nil {
 		return nil, err
 	}
+	all = d.sweepLate(ctx, all)
 	host, err := quick(ctx, d, "say what the host has", func(ctx context.Context, c *moby.Client) (moby.SystemInfoResult, error) {
 		return c.Info(ctx, moby.InfoOptions{})
 	})
@@ -98,6 +99,9 @@ func (d *Docker) one(ctx context.Context, id string) (*mistify.StatusResponse, e
 	}
 	out := &mistify.StatusResponse{Complete: true, Guests: []mistify.Seen{}}
 	f, err := d.ours(ctx, id)
+	if err == nil && f != nil && d.unwanted(id, f.job()) {
+		return out, d.dropLate(ctx, id)
+	}
 	if err != nil || f == nil {
 		return out, err
 	}
