@@ -2,6 +2,7 @@ package docker_test
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -12,7 +13,6 @@ import (
 
 	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/mistify"
-	"github.com/vagoth/vagoth/virt/subagent/docker"
 )
 
 // hung is a dockerd that does not answer when it is to make a container, and makes
@@ -26,13 +26,14 @@ type hung struct {
 func newHung(t *testing.T) *hung {
 	t.Helper()
 	h := &hung{f: newFake(t)}
-	h.bench = newBench(t, h.f.socket, func(o *docker.Options) { o.Timeout = 300 * time.Millisecond })
+	h.bench = newBench(t, h.f.socket, nil)
 	return h
 }
 
 // gives up the making of a guest's container for a job.
 func (h *hung) givesUp(g *mistify.Guest, job string) {
 	h.Helper()
+	ctx, late := context.WithCancelCause(h.Context())
 	h.f.put(func() {
 		h.f.before = func(_ http.ResponseWriter, r *http.Request) bool {
 			if r.URL.Path != "/v1.41/containers/create" {
@@ -44,11 +45,12 @@ func (h *hung) givesUp(g *mistify.Guest, job string) {
 			}
 			again := httptest.NewRequest(http.MethodPost, r.URL.String(), bytes.NewReader(body))
 			h.f.put(func() { h.held = append(h.held, again) })
+			late(context.DeadlineExceeded) // as when its time is over
 			<-r.Context().Done()
 			return true
 		}
 	})
-	_, err := h.d.CreateContainer(h.Context(), &mistify.GuestRequest{Guest: g, Job: job})
+	_, err := h.d.CreateContainer(ctx, &mistify.GuestRequest{Guest: g, Job: job})
 	h.refused("making it", err, virt.ErrUnreachable)
 	h.f.put(func() { h.f.before = nil })
 }

@@ -195,6 +195,9 @@ func TestReal(t *testing.T) {
 	k.Pause(t)
 	b.fails("create, where it hangs", b.d.CreateContainer, g, virt.ErrUnreachable)
 	k.Continue(t)
+	b.close()
+	b.o.Timeout = 20 * time.Second // only what hangs is not waited for
+	b.open()
 	b.must(b.d.CreateContainer, g, "shutoff")
 	b.must(b.d.StartContainer, g, "running")
 	k.Kill(t)
