@@ -22,7 +22,6 @@ import (
 
 	"github.com/vagoth/vagoth/cmd/vagoth/hostagent"
 	"github.com/vagoth/vagoth/internal/testlong"
-	"github.com/vagoth/vagoth/test/testbed"
 	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/mistify"
 )
@@ -216,21 +215,21 @@ func (d *doomed) fetches(ctx context.Context, left []string) {
 	}
 }
 
-// settled waits until no job is left to be done.
+// settled waits until no job is left to be done. It asks for all of them once: a
+// list of a thousand, again and again, takes the processor from what it waits for.
 func (d *doomed) settled() {
 	d.Helper()
-	var open []mistify.Job
-	if !testbed.Eventually(d, patience, func() bool {
-		all, err := d.client.Jobs(d.Context(), 1000)
-		d.must("list the jobs", err)
-		open = slices.DeleteFunc(all, func(j mistify.Job) bool { return j.Status == mistify.JobComplete || j.Status == mistify.JobError })
-		return len(open) == 0
-	}) {
-		d.Fatalf("after a kill these jobs never ended: %+v", open)
-	}
-	all, err := d.client.Jobs(d.Context(), 1000)
+	ctx, cancel := context.WithTimeout(d.Context(), patience)
+	defer cancel()
+	all, err := d.client.Jobs(ctx, 1000)
 	d.must("list the jobs", err)
 	for _, j := range all {
+		if !j.Status.Ended() {
+			open := j
+			if j, err = d.client.WaitJob(ctx, open.ID); err != nil {
+				d.Fatalf("after a kill the job %s, %s of %s, never ended: %v", open.ID, open.Action, open.GuestID, err)
+			}
+		}
 		// All their stages can be done again, and so they are.
 		if j.Status == mistify.JobError && slices.Contains([]string{"create", "delete", "containerCreate", "containerDelete"}, j.Action) {
 			d.Errorf("after a kill %s of %s ended as %s: %s", j.Action, j.GuestID, j.Status, j.Message)
