@@ -15,10 +15,10 @@ import (
 
 var prefixes atomic.Int64
 
-// fresh is the config of an empty store in the etcd at url.
-func fresh(url string) Config {
+// fresh is the config of an empty store in the etcd at urls.
+func fresh(urls ...string) Config {
 	c := Defaults()
-	c.Endpoints = []string{url}
+	c.Endpoints = urls
 	c.Prefix = fmt.Sprintf("/vagoth-%d/", prefixes.Add(1))
 	c.History = 4000
 	return c
@@ -39,8 +39,8 @@ func openWith(t testing.TB, c Config, deps registry.Deps) *Registry {
 }
 
 func TestSuite(t *testing.T) {
-	url := etcdtest.Embedded(t)
-	registrytest.Run(t, func(t *testing.T) registry.Registry { return openAt(t, fresh(url)) })
+	urls := etcdtest.ForSuite(t)
+	registrytest.Run(t, func(t *testing.T) registry.Registry { return openAt(t, fresh(urls...)) })
 }
 
 // several is a cluster's managers as one registry: each call goes to another one.
@@ -88,9 +88,9 @@ func (s *several) Close() error {
 // Whatever one manager promises, three together do, if they are asked for
 // consistent reads.
 func TestSuiteSeveralManagers(t *testing.T) {
-	url := etcdtest.Embedded(t)
+	urls := etcdtest.ForSuite(t)
 	registrytest.Run(t, func(t *testing.T) registry.Registry {
-		c, s := fresh(url), &several{}
+		c, s := fresh(urls...), &several{}
 		for range 3 {
 			s.managers = append(s.managers, openAt(t, c))
 		}

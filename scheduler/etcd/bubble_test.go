@@ -33,8 +33,8 @@ type outside struct {
 	work   sync.WaitGroup
 }
 
-func newOutside(url string) (*outside, error) {
-	client, err := etcdclient.Config{Endpoints: []string{url}, Timeout: 30 * time.Second}.Client(time.Second)
+func newOutside(urls []string) (*outside, error) {
+	client, err := etcdclient.Config{Endpoints: urls, Timeout: 30 * time.Second}.Client(time.Second)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"os"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -29,7 +30,7 @@ const urlEnv = "VAGOTH_TEST_ETCD"
 
 // reopened opens a manager in a process that is going to be killed.
 func reopened(ctx context.Context, s schedulertest.Settings, deps scheduler.Deps) (scheduler.Scheduler, error) {
-	o, err := newOutside(os.Getenv(urlEnv))
+	o, err := newOutside(strings.Split(os.Getenv(urlEnv), ","))
 	if err != nil {
 		return nil, err
 	}
@@ -39,11 +40,11 @@ func reopened(ctx context.Context, s schedulertest.Settings, deps scheduler.Deps
 // startOutside starts an etcd, and what asks it from outside of fake time.
 func startOutside(t *testing.T) *outside {
 	t.Helper()
-	url := etcdtest.Embedded(t)
-	if err := os.Setenv(urlEnv, url); err != nil { // for processes that are killed
+	urls := etcdtest.ForSuite(t)
+	if err := os.Setenv(urlEnv, strings.Join(urls, ",")); err != nil { // for processes that are killed
 		t.Fatal(err)
 	}
-	o, err := newOutside(url)
+	o, err := newOutside(urls)
 	if err != nil {
 		t.Fatal(err)
 	}
