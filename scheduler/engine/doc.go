@@ -41,6 +41,7 @@
 //	circle.go, deadlock.go   waits that could never end
 //	status.go, watch.go, follow.go   what can be seen, and waited for
 //	snapshot.go           the state on disk, written beside all else
+//	still.go              the state copied into another store, with nothing begun
 //
 // A queue has its jobs in a list, and in a heap those that nothing but their turn
 // keeps: one that waits for a dependency costs the others nothing, and takes its

@@ -121,6 +121,15 @@
 //	with a higher attempt
 //	the same after 50 cuts of the power                             power-cut
 //
+// Moved asks of a copy what Durable asks of a store that is opened again, and beside:
+//
+//	tokens rise above those of source and target                    tokens-rise
+//	a target that holds something refuses, and keeps it             not-empty
+//	a copy that is there is known again                             again
+//	one that was broken off has written nothing, and is made anew   interrupted
+//	what is no copy is refused                                      not-of-ours
+//	the source is as it was                                         from-as-it-was
+//
 // # Why
 //
 // The model of the state machine does not predict what a scheduler does, it says
