@@ -76,6 +76,11 @@ func newProcess(t testing.TB, run Program, space *etcdtest.Space, name, verb, in
 	p := &Process{t: t, run: run, name: name, space: space, verb: verb, dir: dir}
 	t.Cleanup(func() {
 		p.Kill()
+		for i := range p.lives {
+			if text, _ := os.ReadFile(p.path("log." + strconv.Itoa(i))); strings.Contains(string(text), "WARNING: DATA RACE") {
+				t.Errorf("%s, life %d: %s", name, i+1, text)
+			}
+		}
 		if t.Failed() {
 			p.tell()
 		}

@@ -23,6 +23,7 @@ import (
 	"github.com/vagoth/vagoth/test/fleet"
 	"github.com/vagoth/vagoth/trail"
 	"github.com/vagoth/vagoth/virt"
+	"github.com/vagoth/vagoth/virt/mistify"
 )
 
 // fault is what may befall the manager that leads.
@@ -47,6 +48,7 @@ const short = 4
 //
 //   - the calls that a guest's host was sent have tokens that never decrease, so what a
 //     manager asks that was taken for dead counts only if an agent took it;
+//   - a call with a token of before is refused, and its host does not hear of it;
 //   - of a guest no two calls of different jobs, or attempts, overlap;
 //   - every job that was acknowledged ends, in some way;
 //   - a manager that was cut off or held says nothing that was true once: asked for a job
@@ -234,6 +236,22 @@ func (w *world) check(round int, how fault, list []entry) {
 	}
 	if len(list) == 0 {
 		w.Errorf("round %d (%s): no host was asked for anything", round, how)
+		return
+	}
+	// What the kernel still sends of a manager that was taken for dead comes seldom and by
+	// chance; this is such a call.
+	i := slices.IndexFunc(list, func(e entry) bool {
+		last := w.last[e.guest]
+		return e.host == last.host && e.token != last.token && last.op != "undefine"
+	})
+	if i < 0 {
+		return
+	}
+	first := list[i]
+	before := w.notes.len()
+	ctx := trail.With(w.Context(), trail.Trail{Token: first.token})
+	if _, _, err := w.askers[first.host].Act(ctx, first.guest, "reboot"); !errors.Is(err, mistify.ErrFenced) || w.notes.len() != before {
+		w.Errorf("round %d (%s): a call with the token of %s, after %s: %v", round, how, first, w.last[first.guest], err)
 	}
 }
 

@@ -2,9 +2,12 @@ package managers
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -29,6 +32,7 @@ import (
 // entry is one call that a host was sent: an agent took it, and its sub-agent wrote it
 // down.
 type entry struct {
+	host       string
 	guest, op  string
 	token      trail.Token
 	begin, end time.Time
@@ -70,8 +74,8 @@ type hosts struct {
 
 const takes = 30 * time.Millisecond
 
-func (h hosts) note(ctx context.Context, g virt.Guest, op string, do func() error) error {
-	e := &entry{guest: g.UUID, op: op, token: trail.From(ctx).Token, begin: time.Now()}
+func (h hosts) note(ctx context.Context, on virt.Host, g virt.Guest, op string, do func() error) error {
+	e := &entry{host: on.ID, guest: g.UUID, op: op, token: trail.From(ctx).Token, begin: time.Now()}
 	h.notes.mu.Lock()
 	h.notes.all = append(h.notes.all, e)
 	h.notes.mu.Unlock()
@@ -91,23 +95,23 @@ func (h hosts) note(ctx context.Context, g virt.Guest, op string, do func() erro
 }
 
 func (h hosts) Define(ctx context.Context, on virt.Host, g virt.Guest) error {
-	return h.note(ctx, g, "define", func() error { return h.Driver.Define(ctx, on, g) })
+	return h.note(ctx, on, g, "define", func() error { return h.Driver.Define(ctx, on, g) })
 }
 
 func (h hosts) Undefine(ctx context.Context, on virt.Host, g virt.Guest) error {
-	return h.note(ctx, g, "undefine", func() error { return h.Driver.Undefine(ctx, on, g) })
+	return h.note(ctx, on, g, "undefine", func() error { return h.Driver.Undefine(ctx, on, g) })
 }
 
 func (h hosts) Power(ctx context.Context, on virt.Host, g virt.Guest, op virt.PowerOp) error {
-	return h.note(ctx, g, string(op), func() error { return h.Driver.Power(ctx, on, g, op) })
+	return h.note(ctx, on, g, string(op), func() error { return h.Driver.Power(ctx, on, g, op) })
 }
 
 func (h hosts) Suspend(ctx context.Context, on virt.Host, g virt.Guest) error {
-	return h.note(ctx, g, "suspend", func() error { return h.Driver.Suspend(ctx, on, g) })
+	return h.note(ctx, on, g, "suspend", func() error { return h.Driver.Suspend(ctx, on, g) })
 }
 
 func (h hosts) Resume(ctx context.Context, on virt.Host, g virt.Guest) error {
-	return h.note(ctx, g, "resume", func() error { return h.Driver.Resume(ctx, on, g) })
+	return h.note(ctx, on, g, "resume", func() error { return h.Driver.Resume(ctx, on, g) })
 }
 
 // world is managers and agents as processes: each manager has three ways that can be cut,
@@ -121,6 +125,7 @@ type world struct {
 	address  []string          // at which the others reach them
 	managers []*fleet.Manager
 	agents   []*fleet.Agent
+	askers   map[string]*mistify.Client // by host: its agent, asked by the test
 	notes    notes
 	last     map[string]entry // by guest, that was checked
 	vms      []string
@@ -133,7 +138,7 @@ const session = 2 * time.Second
 // have different numbers.
 func newWorld(t *testing.T, run fleet.Program, number, members, managers, agents, vms int) *world {
 	t.Helper()
-	w := &world{T: t, last: map[string]entry{}}
+	w := &world{T: t, last: map[string]entry{}, askers: map[string]*mistify.Client{}}
 	site := etcdtest.NewSite(t, number)
 	w.toEtcd, w.toAgents = site.Net(), site.Net()
 	others := site.Net()
@@ -152,6 +157,7 @@ func newWorld(t *testing.T, run fleet.Program, number, members, managers, agents
 		socket := w.serve(hosts{sims, &w.notes}, fmt.Sprint("h", i))
 		a := fleet.NewAgent(t, run, spaces[i], fmt.Sprint("agent ", i), addresses[i]+":8080", cert, "[agent.service.sim]\nsocket = "+socket+"\nmax_pending = 16\n")
 		w.agents = append(w.agents, a)
+		w.askers[fmt.Sprint("h", i)] = w.asker(a, cert)
 		fmt.Fprintf(&drivers, "[drivers.a%d]\nuse = remote\nurl = https://%s\nca = %s\ntoken = %s\ntimeout = 1s\njob_timeout = 20s\n", i, a.Address, cert.Cert, a.Token)
 	}
 	etcd := "endpoints = " + strings.Join(w.etcd.URLs(), ", ") + "\n"
@@ -201,6 +207,20 @@ func (w *world) serve(d hosts, name string) (socket string) {
 		<-done
 	})
 	return socket
+}
+
+// asker asks an agent as a manager does.
+func (w *world) asker(a *fleet.Agent, c *fleet.Certificate) *mistify.Client {
+	w.Helper()
+	pem, err := os.ReadFile(c.Cert)
+	w.must("read the certificate", err)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}}
+	w.Cleanup(transport.CloseIdleConnections)
+	client, err := mistify.NewClient("https://"+a.Address, mistify.ClientOptions{Transport: transport, Token: func() string { return a.Token }})
+	w.must("make a client", err)
+	return client
 }
 
 func (w *world) must(what string, err error) {
