@@ -128,6 +128,11 @@ func (p *pair) create(id, kind string, definition any) {
 	if err != nil {
 		p.Fatal(err)
 	}
+	for _, m := range p.managers { // what one has written another shows a moment later
+		if _, err := m.Client.Consistent().Node(p.Context(), id); err != nil {
+			p.Fatal(err)
+		}
+	}
 }
 
 // leader is who leads.

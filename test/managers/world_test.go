@@ -237,6 +237,10 @@ func (w *world) create(id, kind string, definition any) {
 		_, err = w.managers[0].Client.Create(w.Context(), api.CreateRequest{Spec: provisioner.Spec{ID: id, Type: kind, Definition: doc}})
 	}
 	w.must("create "+id, err)
+	for _, m := range w.managers { // what one has written another shows a moment later
+		_, err := m.Client.Consistent().Node(w.Context(), id)
+		w.must("read "+id, err)
+	}
 }
 
 // leader is who leads as this manager sees it, by its place and the name of its session;
