@@ -103,8 +103,12 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}()
 	select {
 	case <-rw.begun:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	case <-ctx.Done(): // by the caller, by Close, or by the handler's end, which answers
+		select {
+		case <-rw.begun:
+		default:
+			return nil, context.Cause(ctx)
+		}
 	}
 	length := int64(-1)
 	if n, err := strconv.ParseInt(rw.sent.Get("Content-Length"), 10, 64); err == nil && n >= 0 {

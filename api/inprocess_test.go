@@ -175,14 +175,16 @@ func TestInProcessPanic(t *testing.T) {
 		"panic at once":  {func(http.ResponseWriter, *http.Request) { panic("oh") }, 500},
 	} {
 		tr := transport(t, c.h)
-		resp, err := ask(t.Context(), tr, "GET", nil)
-		if err != nil {
-			t.Fatal(name, err)
+		for range 200 { // the handler may have returned before the caller looks
+			resp, err := ask(t.Context(), tr, "GET", nil)
+			if err != nil {
+				t.Fatal(name, err)
+			}
+			if _, err := io.ReadAll(resp.Body); !errors.Is(err, io.ErrUnexpectedEOF) || resp.StatusCode != c.status {
+				t.Errorf("%s: status %d, read with %v", name, resp.StatusCode, err)
+			}
+			_ = resp.Body.Close()
 		}
-		if _, err := io.ReadAll(resp.Body); !errors.Is(err, io.ErrUnexpectedEOF) || resp.StatusCode != c.status {
-			t.Errorf("%s: status %d, read with %v", name, resp.StatusCode, err)
-		}
-		_ = resp.Body.Close()
 	}
 }
 
