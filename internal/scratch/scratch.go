@@ -40,7 +40,9 @@ type Held struct {
 	// Lost is true if the machine has gone down since the file was written, so that
 	// records may be missing. Records are then what can be read, for a message.
 	Lost bool
-	Size int64 // of the file; 0 if there is none
+	// Sealed is true if the file was closed in order: it holds exactly what it held then.
+	Sealed bool
+	Size   int64 // of the file; 0 if there is none
 }
 
 // CorruptError says that a file which must be whole is not.
@@ -86,7 +88,7 @@ func Open(path, boot string) (*Log, Held, error) {
 	held := Held{Records: c.records, Size: int64(len(data))}
 	switch {
 	case damage == nil && c.sealed: // it is written anew when something is added
-		l.size = held.Size
+		l.size, held.Sealed = held.Size, true
 		return l, held, nil
 	case c.boot != boot || boot == "":
 		held.Lost = true

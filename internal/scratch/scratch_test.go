@@ -200,6 +200,40 @@ func TestEveryByte(t *testing.T) {
 	}
 }
 
+// A file that was closed in order and is still said to be so holds what it held: no wrong
+// bit makes less of it.
+func TestSealed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	if err := begun(t, path, "first", "second", "third").Close(false); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, held := open(t, path, "two"); !held.Sealed || held.Lost || len(held.Records) != 3 {
+		t.Fatalf("as it was closed: %+v", held)
+	}
+	at := filepath.Join(t.TempDir(), "log")
+	for n := range whole {
+		for bit := range 8 {
+			bad := bytes.Clone(whole)
+			bad[n] ^= 1 << bit
+			if err := os.WriteFile(at, bad, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			l, held, err := Open(at, "one")
+			if err != nil {
+				continue
+			}
+			if held.Sealed && !slices.Equal(texts(held.Records), []string{"first", "second", "third"}) {
+				t.Errorf("bit %d of byte %d: %q", bit, n, texts(held.Records))
+			}
+			_ = l.Leave()
+		}
+	}
+}
+
 func TestRefused(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "log")

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -185,6 +186,43 @@ func TestMachineDown(t *testing.T) {
 	if n := s.size(); n != 0 {
 		t.Errorf("nothing is being built, and the file has %d bytes", n)
 	}
+}
+
+// A file that was closed in order and is no longer what it was is refused, and not read in
+// part: here a length that leads beyond its end, as where a writer was killed.
+func TestDamagedFile(t *testing.T) {
+	t.Parallel()
+	s := newShelf(t)
+	s.build("p")
+	if err := s.b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(s.dir, folder, building)
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := slices.Clone(data)
+	bad[bytes.IndexByte(bad, '\n')+2] ^= 1 // of the first record's length
+	for what, changed := range map[string][]byte{"bit": bad, "cut": data[:len(data)-8], "none": nil} {
+		if err := os.WriteFile(file, changed, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if what == "none" {
+			err = os.Remove(file)
+		}
+		b, refused := open(t.Context(), Defaults(), scheduler.Deps{Data: s.dir}, 0, s.boot)
+		if refused == nil {
+			t.Errorf("%s: it was opened (%v)", what, b.Close())
+		} else if !strings.Contains(refused.Error(), file) {
+			t.Errorf("%s: refused without the file: %v", what, refused)
+		}
+	}
+	if err := errors.Join(err, os.WriteFile(file, data, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	s.open()
+	s.wants("p", scheduler.Building, 3)
 }
 
 // A process may be killed after the log has a package, and before the file knows.

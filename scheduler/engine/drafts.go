@@ -67,7 +67,7 @@ func readDrafts(c *core, path, boot string) (d *drafts, lost []string, err error
 		}
 	}
 	switch clean := c.clean && len(d.inLog) == 0; {
-	case clean && (held.Lost || held.Size != c.drafts):
+	case clean && (held.Size != c.drafts || held.Sealed != (c.drafts > 0)):
 		err = fmt.Errorf("%s is damaged: when it was closed in order it had %d bytes of packages that are being built, now it has %d: bring it back, or move all of its folder away", path, c.drafts, held.Size)
 	case held.Lost:
 		return d, c.lost(held.Records), nil
