@@ -146,7 +146,7 @@ func (r *submitted) apply(c *core) error {
 	}
 	for _, j := range p.jobs {
 		if j.urgent {
-			j.place, j.queue.base = j.queue.urgentPlace(j.seq)
+			j.place = j.queue.urgentPlace(j.seq)
 		}
 		j.queue.enter(j)
 		c.change(j)

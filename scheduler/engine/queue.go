@@ -76,14 +76,15 @@ const (
 
 // urgentPlace is where an urgent job would stand: behind the urgent ones that
 // wait, before all others.
-func (q *queue) urgentPlace(seq uint64) (place, base int64) {
-	if base = q.base; q.urgent == 0 {
+func (q *queue) urgentPlace(seq uint64) int64 {
+	base := q.base
+	if q.urgent == 0 {
 		base = urgentBase
 		if q.moved > 0 {
 			base = min(base, q.lowest()-urgentRoom-int64(seq))
 		}
 	}
-	return base + int64(seq), base
+	return base + int64(seq)
 }
 
 // lowest is the first place that a job that waits has.
@@ -157,6 +158,9 @@ func (q *queue) count(j *job, by int) {
 	if j.moved {
 		q.moved += by
 	} else if j.urgent {
+		if base := j.place - int64(j.seq); by > 0 && (q.urgent == 0 || base > q.base) {
+			q.base = base // also of one that comes back
+		}
 		q.urgent += by
 	}
 	if j.blockers > 0 {

@@ -163,9 +163,6 @@ func (r *restorer) place(j *job) {
 	}
 	switch q := j.queue; j.state {
 	case waiting:
-		if j.urgent && !j.moved {
-			q.base = j.place - int64(j.seq)
-		}
 		q.enter(j)
 	case running:
 		q.link(j)

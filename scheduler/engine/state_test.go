@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -203,6 +204,40 @@ func TestSnapshotBesideChanges(t *testing.T) {
 		}
 		same(t, dump(other), want)
 	})
+}
+
+// An urgent job that a worker had when a snapshot was taken, and that comes back, is
+// before all that are not urgent: so is the next one.
+func TestUrgentRestored(t *testing.T) {
+	b := Memory(testConfig(), scheduler.Deps{})
+	defer b.Close()
+	for _, j := range []scheduler.Job{{ID: "plain"}, {ID: "urgent", Urgent: true}} {
+		j.Queue, j.Action = "r", "far"
+		if _, err := b.Submit(t.Context(), scheduler.Package{Jobs: []scheduler.Job{j}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list, err := b.Next(t.Context(), scheduler.Want{}); err != nil || len(list) != 1 || list[0].Job != "urgent" {
+		t.Fatal(list, err)
+	}
+	r := &restorer{c: newCore(&b.cfg, b.isRemote), packs: map[string]*pack{}}
+	b.mu.Lock()
+	records := b.core.snapshot(&b.mu)
+	b.mu.Unlock()
+	for rec, err := range records {
+		if err = errors.Join(err, r.one(rec)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.done(); err != nil {
+		t.Fatal(err)
+	}
+	q := r.c.queues["r"]
+	urgent, plain := q.holder, r.c.jobs["plain"]
+	q.giveBack(urgent)
+	if next := q.urgentPlace(r.c.seq + 1); next <= urgent.place || next >= plain.place {
+		t.Errorf("the next urgent job stands at %d, the first one at %d, the other at %d", next, urgent.place, plain.place)
+	}
 }
 
 // TestReplayGivesTheSame compares what is in memory with what the log gives.

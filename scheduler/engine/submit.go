@@ -279,7 +279,7 @@ func (s *submitCmd) enqueue(b *Engine, r *submitted) error {
 func (b *Engine) overtakes(r *submitted, i int) {
 	j, by := &r.jobs[i], r.base+uint64(i)
 	if q := b.core.queues[j.Queue]; q != nil {
-		place, _ := q.urgentPlace(by)
+		place := q.urgentPlace(by)
 		for o := q.first; o != nil; o = o.next {
 			gone := slices.ContainsFunc(r.over, func(v overtaken) bool { return v.victim == o.seq })
 			if o.state == waiting && o.place > place && !gone && b.actions[o.action].Superseded {
