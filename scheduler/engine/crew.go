@@ -23,7 +23,7 @@ type Crew interface {
 	Choose(queue string) string
 	// Over is told that an attempt of the member has ended, and that the end is in
 	// the log. It is called with the engine locked.
-	Over(member string)
+	Over(member, job string, token trail.Token)
 	// Call has the member call the job's function, and returns its answer.
 	// ErrLost says that there will be none; an ErrHandedBack, that the member gives the
 	// job back. What ends ctx is passed on to the function, which is still waited for.
@@ -44,12 +44,21 @@ type Call struct {
 // ErrLost is the answer of an attempt that ended without one.
 var ErrLost = errors.New("the attempt ended without an answer")
 
+// ErrNotBegun is the answer of a member that was never told of the attempt.
+var ErrNotBegun = fmt.Errorf("the attempt had not begun: the job is %w", scheduler.ErrHandedBack)
+
 // Members says how many members the crew has, each of which takes as many jobs as
-// this process would alone. An engine with a crew begins with none.
-func (b *Engine) Members(n int) {
+// this process would alone, and whether they take only what was submitted through
+// this process. An engine with a crew begins with none, and what Run is told of that is
+// not heeded.
+func (b *Engine) Members(n int, submitted bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.parallel = n * b.cfg.Parallel
+	if r := &b.runner; r.options.Submitted != submitted {
+		r.options.Submitted = submitted
+		r.refresh()
+	}
 	b.dispatch()
 	b.settle()
 }
@@ -71,6 +80,27 @@ func (b *Engine) As(ctx context.Context, job string, token trail.Token) context.
 		return context.WithValue(ctx, callerKey{}, j.run.task)
 	}
 	return ctx
+}
+
+// Attempts is how many attempts each member of the crew has.
+func (b *Engine) Attempts() map[string]int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := map[string]int{}
+	for _, q := range b.busy {
+		if j := q.holder; j != nil && !j.run.remote {
+			n[j.run.worker]++
+		}
+	}
+	return n
+}
+
+// Holds reports whether the attempt has not ended.
+func (b *Engine) Holds(job string, token trail.Token) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	j := b.core.jobs[job]
+	return j != nil && j.run != nil && j.run.token == token
 }
 
 // adopt goes on with the attempts that members of the crew had when the engine was

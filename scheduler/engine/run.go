@@ -38,7 +38,10 @@ func (b *Engine) Run(ctx context.Context, o scheduler.RunOptions) error {
 		b.mu.Unlock()
 		return fmt.Errorf("%w: its jobs are being run already: only one Run at a time", scheduler.ErrConflict)
 	}
-	r.active, r.ending, r.options, r.used = true, false, o, 0
+	r.active, r.ending, r.used = true, false, 0
+	if b.crew == nil {
+		r.options = o
+	}
 	r.tasks, r.work = map[*task]bool{}, &gosync.WaitGroup{}
 	r.end, r.gone = make(chan struct{}), make(chan struct{})
 	end, gone, work := r.end, r.gone, r.work

@@ -292,7 +292,7 @@ func (b *Engine) tell(j *job) {
 func (b *Engine) released(j *job, r *run) {
 	b.releaseLimits(j, r)
 	if b.crew != nil && !r.remote {
-		b.crew.Over(r.worker)
+		b.crew.Over(r.worker, j.id, r.token)
 	}
 }
 

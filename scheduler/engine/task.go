@@ -68,6 +68,9 @@ func (t *task) judge(a *answer, result any, err error) {
 		case errors.Is(err, ErrLost):
 			a.lost = true
 			return
+		case errors.Is(err, ErrNotBegun):
+			a.back, a.reason = true, "it had not begun when who led the managers ended"
+			return
 		case errors.Is(err, scheduler.ErrHandedBack):
 			a.back, a.reason = true, "its manager ends"
 			return

@@ -315,8 +315,7 @@ func (s *Scheduler) answer(ctx context.Context, name string, at ref, a *answer) 
 	case v.office == nil:
 		return v.link.answer(ctx, name, at, a)
 	}
-	v.office.crew.answered(name, at, a)
-	return nil
+	return v.office.crew.answered(ctx, name, at, a)
 }
 
 func (s *Scheduler) takeLimits(ctx context.Context, at ref, names []string) error {

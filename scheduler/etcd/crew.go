@@ -27,6 +27,7 @@ type crew struct {
 	s       *Scheduler
 	session *session
 	driving sync.WaitGroup
+	failed  chan struct{} // closed when this manager has left its office: the engine writes nothing more
 
 	mu       sync.Mutex
 	engine   *engine.Engine
@@ -34,15 +35,15 @@ type crew struct {
 	revision int64 // as of which
 	hands    map[string]*hand
 	calls    map[ref]*call
-	runs     bool          // engine.Run runs
-	going    bool          // this manager ends, and leaves the attempts of others to who leads next
-	change   chan struct{} // closed when hands come or go
+	unheard  map[ref]chan struct{} // answers that the log does not have yet; closed when it has
+	members  int                   // that the engine knows to take jobs
+	going    bool                  // this manager ends, and leaves the attempts of others to who leads next
+	change   chan struct{}         // closed when hands come or go, or the engine knows
 }
 
 // hand is a manager that works, or has work of before.
 type hand struct {
 	name      string
-	works     bool // its Run runs, as far as is known
 	active    bool // it takes more
 	submitted bool // only what was submitted through its manager
 	jobs      int
@@ -72,13 +73,19 @@ type call struct {
 }
 
 func newCrew(s *Scheduler, v *session, alive map[string]member) *crew {
-	return &crew{s: s, session: v, alive: alive, hands: map[string]*hand{}, calls: map[ref]*call{}, change: make(chan struct{})}
+	return &crew{
+		s: s, session: v, alive: alive, hands: map[string]*hand{}, calls: map[ref]*call{},
+		unheard: map[ref]chan struct{}{}, change: make(chan struct{}), failed: make(chan struct{}),
+	}
 }
 
 // take begins to drive the engine.
 func (c *crew) take(e *engine.Engine) {
 	c.mu.Lock()
 	c.engine = e
+	for name, n := range e.Attempts() { // begun under another leader
+		c.hand(name).jobs = n
+	}
 	c.mu.Unlock()
 	c.driving.Go(c.drive)
 }
@@ -106,9 +113,14 @@ func (c *crew) seen(alive map[string]member, revision int64) {
 	c.revision = revision
 	for name, h := range c.hands {
 		_, was := c.alive[name]
-		if _, is := alive[name]; was && !is {
-			h.active, h.works = false, false
+		if _, is := alive[name]; is {
+			continue
+		}
+		if was {
+			h.active = false
 			close(h.gone)
+		}
+		if len(h.early) == 0 { // else what it said still counts
 			delete(c.hands, name)
 		}
 	}
@@ -122,80 +134,53 @@ func (c *crew) changed() {
 	c.change = make(chan struct{})
 }
 
-// state is how many work, how many of them take jobs, and whether all only want
-// what was submitted through them. The caller holds the mutex.
-func (c *crew) state() (working, active int, submitted bool) {
+// state is how many take jobs, and whether all of them only want what was submitted
+// through them. The caller holds the mutex.
+func (c *crew) state() (active int, submitted bool) {
 	submitted = true
 	for _, h := range c.hands {
-		if h.works {
-			working++
-			submitted = submitted && h.submitted
-		}
 		if h.active {
 			active++
+			submitted = submitted && h.submitted
 		}
 	}
-	return working, active, submitted
+	return active, submitted
 }
 
-// drive runs the engine while there is somebody who works.
+// drive runs the engine as long as the term lasts, also while nobody works: answers of
+// those who worked under another leader may still come.
 func (c *crew) drive() {
 	alive := c.session.alive
-	for alive.Err() == nil {
-		c.mu.Lock()
-		working, _, submitted := c.state()
-		change := c.change
-		c.mu.Unlock()
-		if working == 0 {
-			select {
-			case <-change:
-			case <-alive.Done():
-			case <-c.s.closing.Done():
-				return
-			}
-			continue
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := c.engine.Run(alive, scheduler.RunOptions{}); err != nil && alive.Err() == nil && c.s.closing.Err() == nil {
+			c.session.end(fmt.Errorf("the engine: %w", err)) // another term begins with what is stored
 		}
-		ctx, stop := context.WithCancel(alive)
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			if err := c.engine.Run(ctx, scheduler.RunOptions{Submitted: submitted}); err != nil && alive.Err() == nil && c.s.closing.Err() == nil {
-				c.session.end(fmt.Errorf("the engine: %w", err)) // another term begins with what is stored
-			}
-		}()
-		c.mu.Lock()
-		c.runs = true
-		c.mu.Unlock()
-		c.watch(submitted, ended)
-		stop()
-		<-ended
-		c.mu.Lock()
-		c.runs = false
-		c.changed()
-		c.mu.Unlock()
-		if c.s.closing.Err() != nil {
-			return
-		}
-	}
-}
-
-// watch keeps the engine's idea of the hands until another Run is needed.
-func (c *crew) watch(submitted bool, ended <-chan struct{}) {
+	}()
 	for {
 		c.mu.Lock()
-		working, active, of := c.state()
+		active, submitted := c.state()
 		change := c.change
 		c.mu.Unlock()
-		if working == 0 || of != submitted {
-			c.engine.Members(0)
-			return
-		}
-		c.engine.Members(active)
+		c.engine.Members(active, submitted)
+		c.known(active)
 		select {
 		case <-change:
 		case <-ended:
+			c.known(0)
 			return
 		}
+	}
+}
+
+// known says how many the engine knows to take jobs.
+func (c *crew) known(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.members != n {
+		c.members = n
+		c.changed()
 	}
 }
 
@@ -221,22 +206,11 @@ func (c *crew) Choose(queue string) string {
 	return best.name
 }
 
-// begins finds a manager for an attempt. Choose has counted it already, unless it began
-// under another leader.
-func (c *crew) begins(name string, again bool) *hand {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	h := c.hand(name)
-	if again {
-		h.jobs++
-	}
-	return h
-}
-
 // Over implements engine.Crew.
-func (c *crew) Over(name string) {
+func (c *crew) Over(name, job string, token trail.Token) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.hear(ref{job, token})
 	h := c.hands[name]
 	if h == nil {
 		return
@@ -263,7 +237,9 @@ func (c *crew) Call(ctx context.Context, k engine.Call) (any, error) {
 	if k.Member == "" {
 		return nil, errNobody
 	}
-	h := c.begins(k.Member, k.Again)
+	c.mu.Lock()
+	h := c.hand(k.Member)
+	c.mu.Unlock()
 	at := ref{k.Job.ID, k.Job.Trail.Token}
 	if h.name == c.session.name && !k.Again {
 		return c.here(ctx, h, k)
@@ -328,7 +304,7 @@ func (c *crew) there(ctx context.Context, h *hand, at ref, k engine.Call) (any, 
 		delete(h.early, at)
 	case k.Again && h.joined && !h.has[at]:
 		c.mu.Unlock()
-		return nil, engine.ErrLost
+		return nil, engine.ErrNotBegun
 	case !k.Again:
 		h.has[at] = true
 		h.order(order{Begin: &k.Job, Ref: at})
@@ -347,7 +323,12 @@ func (c *crew) there(ctx context.Context, h *hand, at ref, k engine.Call) (any, 
 		case a := <-mine.answer:
 			return a.back()
 		case <-h.gone:
-			return nil, engine.ErrLost
+			select {
+			case a := <-mine.answer: // its last word
+				return a.back()
+			default:
+				return nil, engine.ErrLost
+			}
 		case <-c.session.alive.Done():
 			return nil, engine.ErrLost // whoever leads next asks again
 		case <-ended:
@@ -358,7 +339,11 @@ func (c *crew) there(ctx context.Context, h *hand, at ref, k engine.Call) (any, 
 				h.order(order{Cancel: newCause(context.Cause(ctx)), Ref: at})
 			}
 			c.mu.Unlock()
-			if going {
+			if going { // whoever leads next asks again, and nothing is to be written of it here
+				select {
+				case <-c.failed:
+				case <-c.session.alive.Done():
+				}
 				return nil, engine.ErrLost
 			}
 		}
@@ -383,18 +368,8 @@ func (c *crew) join(ctx context.Context, name string, submitted bool, has []ref,
 		return fmt.Errorf("%w: its session is not known (yet)", errGone)
 	}
 	h := c.hand(name)
-	h.joined, h.works, h.active, h.submitted = true, true, true, submitted
-	told := map[ref]bool{}
-	for _, at := range has {
-		told[at] = true
-	}
-	for at, k := range c.calls {
-		if k.by == h && !told[at] && len(k.answer) == 0 {
-			k.answer <- &answer{Lost: true} // it was never told, or has forgotten
-		}
-	}
-	h.has = told
-	h.orders = slices.DeleteFunc(h.orders, func(o order) bool { return !told[o.Ref] })
+	h.active, h.submitted = true, submitted
+	c.told(h, has)
 	c.changed()
 	c.mu.Unlock()
 	defer func() {
@@ -423,13 +398,38 @@ func (c *crew) join(ctx context.Context, name string, submitted bool, has []ref,
 	}
 }
 
+// told takes what a manager has. What it does not have it was never told of: it keeps
+// what it has begun until the end of that is in the log. The caller holds the mutex.
+func (c *crew) told(h *hand, has []ref) {
+	told := map[ref]bool{}
+	for _, at := range has {
+		told[at] = true
+	}
+	for at, k := range c.calls {
+		if k.by == h && !told[at] && len(k.answer) == 0 {
+			k.answer <- &answer{Unbegun: true}
+		}
+	}
+	h.joined, h.has = true, told
+	h.orders = slices.DeleteFunc(h.orders, func(o order) bool { return !told[o.Ref] })
+}
+
+// bye is the end of a manager's work of which the one who led then was not told: it has
+// nothing, and will take nothing.
+func (c *crew) bye(ctx context.Context, name string) error {
+	c.mu.Lock()
+	c.told(c.hand(name), nil)
+	c.mu.Unlock()
+	return c.left(ctx, name)
+}
+
 // left is the end of a manager's work: it returns when all that it had has ended, or
 // ctx has.
 func (c *crew) left(ctx context.Context, name string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	h := c.hand(name)
-	h.works, h.active = false, false
+	h.active = false
 	for _, end := range h.own {
 		end()
 	}
@@ -453,8 +453,8 @@ func (c *crew) left(ctx context.Context, name string) error {
 			return err
 		}
 	}
-	for { // if it was the last, until the engine's Run has ended
-		if working, _, _ := c.state(); working > 0 || !c.runs {
+	for { // until the engine knows, if it was the last
+		if active, _ := c.state(); active > 0 || c.members == 0 {
 			return nil
 		}
 		if err := wait(c.change); err != nil {
@@ -463,28 +463,62 @@ func (c *crew) left(ctx context.Context, name string) error {
 	}
 }
 
-// leave says that this manager will not lead any more. It reports whether attempts of
-// others go on.
-func (c *crew) leave() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	working, _, _ := c.state()
-	c.going = working > 0 || len(c.calls) > 0
-	return c.going
+// hear says that the log has the end of an attempt. The caller holds the mutex.
+func (c *crew) hear(at ref) {
+	if heard := c.unheard[at]; heard != nil {
+		close(heard)
+		delete(c.unheard, at)
+	}
 }
 
-// answered takes what became of an attempt, also when nobody has asked for it yet.
-func (c *crew) answered(name string, at ref, a *answer) {
+// leave says that this manager will not lead any more, and works no more itself.
+// Attempts of others go on, and whoever leads next has them.
+func (c *crew) leave() {
+	held := c.engine.Attempts()
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	active, _ := c.state()
+	going := active > 0 || len(held) > 0
+	c.going = going
+	c.mu.Unlock()
+	if going {
+		c.engine.Fail(errLeaving)
+	}
+	close(c.failed)
+}
+
+// answered takes what became of an attempt, also when nobody has asked for it yet. It
+// returns when the log has it: until then whoever has the answer keeps it, for the next
+// leader.
+func (c *crew) answered(ctx context.Context, name string, at ref, a *answer) error {
+	c.mu.Lock()
 	if k := c.calls[at]; k != nil {
 		if len(k.answer) == 0 {
 			k.answer <- a
 		}
-		return
-	}
-	if h := c.hand(name); h.has[at] || !h.joined {
+	} else if h := c.hand(name); h.has[at] || !h.joined {
 		h.early[at] = a
+	}
+	heard := c.unheard[at]
+	if heard == nil {
+		heard = make(chan struct{})
+		c.unheard[at] = heard
+	}
+	c.mu.Unlock()
+	if !c.engine.Holds(at.Job, at.Token) { // it had ended before
+		c.mu.Lock()
+		c.hear(at)
+		if h := c.hands[name]; h != nil {
+			delete(h.early, at)
+		}
+		c.mu.Unlock()
+	}
+	select {
+	case <-heard:
+		return nil
+	case <-c.session.alive.Done():
+		return errGone
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -530,14 +564,15 @@ type answer struct {
 	Err    *farError         `json:"err,omitempty"`
 	Final  bool              `json:"final,omitempty"`
 	Back   bool              `json:"back,omitempty"`
-	Lost   bool              `json:"lost,omitempty"`
+	// Unbegun is of an attempt of which nobody was told.
+	Unbegun bool `json:"-"`
 }
 
 // back gives what the function returned.
 func (a *answer) back() (any, error) {
 	switch {
-	case a.Lost:
-		return nil, engine.ErrLost
+	case a.Unbegun:
+		return nil, engine.ErrNotBegun
 	case a.Back:
 		return nil, errStopping
 	case a.Err == nil:

@@ -424,9 +424,7 @@ func (s *Scheduler) Close() error {
 		s.worker.wait()
 		var err error
 		if o := s.current().office; o != nil {
-			if o.crew.leave() { // what the others do is theirs
-				o.engine.Fail(errLeaving)
-			}
+			o.crew.leave() // what the others do is theirs
 			err = o.engine.Close()
 		}
 		s.stop()

@@ -304,6 +304,10 @@ func (l *link) left(ctx context.Context, _ string) error {
 	return none(inside(ctx), l, "left", struct{}{})
 }
 
+func (l *link) bye(ctx context.Context, _ string) error {
+	return none(inside(ctx), l, "bye", struct{}{})
+}
+
 func (l *link) tell(ctx context.Context, at ref, list []told) error {
 	return none(inside(ctx), l, "tell", telling{at, list})
 }

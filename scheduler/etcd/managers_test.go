@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -87,5 +88,56 @@ func TestLargePackage(t *testing.T) {
 	}
 	if n != jobs {
 		t.Errorf("%d of %d jobs are there", n, jobs)
+	}
+}
+
+// Where all managers end, one after the other, what ran is given back, and not lost: the
+// last one to lead takes the answers of those that have gone.
+func TestClosedTogether(t *testing.T) {
+	started := make(chan struct{}, 100)
+	c := newCluster(t, 30*time.Second, map[string]scheduler.Action{"gate": {Run: func(ctx context.Context, _ scheduler.Task) (any, error) {
+		started <- struct{}{}
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}})
+	const jobs = 9
+	for i := range jobs {
+		if i == 0 {
+			c.add(false)
+			c.leader(-1, time.Minute)
+		}
+		if _, err := c.managers[0].Submit(t.Context(), scheduler.Package{Jobs: []scheduler.Job{{ID: fmt.Sprint("job-", i), Queue: fmt.Sprint("q", i), Action: "gate"}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.managers[0].Close(); err != nil {
+		t.Fatal(err)
+	}
+	for round := range 3 {
+		from := len(c.managers)
+		for range 3 {
+			c.add(true)
+		}
+		for i := range jobs {
+			select {
+			case <-started:
+			case <-time.After(time.Minute):
+				t.Fatalf("round %d: after a minute %d of %d jobs run", round, i, jobs)
+			}
+		}
+		for _, m := range c.managers[from:] {
+			if err := m.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m := c.add(false)
+		for i := range jobs {
+			if st, err := m.Status(t.Context(), fmt.Sprint("job-", i)); err != nil || st.State != scheduler.Waiting || st.Lost != 0 {
+				t.Errorf("round %d: %s is %s after attempt %d, %d were lost (%v)", round, st.ID, st.State, st.Attempt, st.Lost, err)
+			}
+		}
+		if err := m.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

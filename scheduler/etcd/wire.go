@@ -236,6 +236,7 @@ func routes() map[string]route {
 
 		"join":        join,
 		"left":        func(q asked) error { return q.office.crew.left(q.ctx, q.from) },
+		"bye":         func(q asked) error { return q.office.crew.bye(q.ctx, q.from) },
 		"tell":        tell,
 		"answer":      answered,
 		"take-limits": limits,
@@ -279,8 +280,7 @@ func answered(q asked) error {
 	if err := json.Unmarshal(q.args, &a); err != nil {
 		return err
 	}
-	q.office.crew.answered(q.from, a.At, a.Answer)
-	return nil
+	return q.office.crew.answered(q.ctx, q.from, a.At, a.Answer)
 }
 
 func limits(q asked) error {

@@ -85,23 +85,26 @@ func (s *Scheduler) Run(ctx context.Context, o scheduler.RunOptions) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.closing, cancel)()
+	var under *session // that orders may have come under
 	for ctx.Err() == nil {
 		v := s.current()
-		switch {
-		case v.office != nil:
-			w.serve(ctx, v.session, v.office.crew, o)
-		case v.link != nil:
-			w.serve(ctx, v.session, v.link, o)
-		default:
-			select {
-			case <-v.next:
-			case <-ctx.Done():
+		if b := v.boss(); b != nil {
+			under = v.session
+			if left := w.serve(ctx, v.session, b, o); left {
+				under = nil
 			}
+			s.pause(ctx, v)
 			continue
 		}
-		s.pause(ctx, v)
+		select {
+		case <-v.next:
+		case <-ctx.Done():
+		}
 	}
 	w.finish()
+	if under != nil {
+		w.bye(under)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.active = false
@@ -123,11 +126,37 @@ func (w *worker) wait() {
 type boss interface {
 	join(ctx context.Context, name string, submitted bool, has []ref, do func(order) error) error
 	left(ctx context.Context, name string) error
+	bye(ctx context.Context, name string) error
+}
+
+func (v *view) boss() boss {
+	switch {
+	case v.office != nil:
+		return v.office.crew
+	case v.link != nil:
+		return v.link
+	}
+	return nil
+}
+
+// bye tells whoever leads that this manager has nothing, as the one who led when Run
+// ended did not hear of it: it may have meant to give it jobs.
+func (w *worker) bye(v *session) {
+	for {
+		now := w.s.current()
+		if now.session != v || v.alive.Err() != nil {
+			return
+		}
+		if b := now.boss(); b != nil && b.bye(v.alive, v.name) == nil {
+			return
+		}
+		w.s.pause(inside(v.alive), now)
+	}
 }
 
 // serve does what the leader says, until it is gone or ctx ends; then it leaves in
-// good order.
-func (w *worker) serve(ctx context.Context, v *session, b boss, o scheduler.RunOptions) {
+// good order, and reports whether the leader knows.
+func (w *worker) serve(ctx context.Context, v *session, b boss, o scheduler.RunOptions) (left bool) {
 	joined, cancel := context.WithCancel(v.alive)
 	defer cancel()
 	leaving := make(chan struct{})
@@ -136,15 +165,12 @@ func (w *worker) serve(ctx context.Context, v *session, b boss, o scheduler.RunO
 		defer cancel()
 		w.stopAll()
 		// The orders still come until all has ended.
-		if err := b.left(joined, v.name); err != nil && v.alive.Err() == nil {
-			w.s.log.Warn("scheduler: who leads was not told that this manager ends", "err", err)
+		err := b.left(joined, v.name)
+		left = err == nil
+		if err != nil && v.alive.Err() == nil {
+			w.s.log.Debug("scheduler: who leads was not told that this manager ends; the next one is", "err", err)
 		}
 	})
-	defer func() {
-		if !stop() {
-			<-leaving
-		}
-	}()
 	err := b.join(joined, v.name, o.Submitted, w.refs(v.name), func(o order) error {
 		w.take(v, o)
 		return nil
@@ -152,6 +178,10 @@ func (w *worker) serve(ctx context.Context, v *session, b boss, o scheduler.RunO
 	if err != nil && joined.Err() == nil {
 		w.s.log.Debug("scheduler: who leads is gone", "err", err)
 	}
+	if !stop() {
+		<-leaving
+	}
+	return left
 }
 
 // refs are the attempts that it has under a session.
