@@ -19,8 +19,25 @@ type Store interface {
 	// error none. One that is not empty refuses with ErrConflict. Tokens of what it
 	// holds then are greater than all that either store has given.
 	Import(ctx context.Context, records iter.Seq2[[]byte, error]) error
+	// Retire says that the jobs go on elsewhere, in words for people: from then on the
+	// store is opened with Deps.Still only, else a RetiredError refuses. Without words it
+	// is taken into use again.
+	Retire(ctx context.Context, to string) error
+	// Retired is where the jobs go on, and nothing if they do here.
+	Retired() string
 	Close() error
 }
+
+// RetiredError refuses a store whose jobs were copied into another, as two schedulers
+// would do them twice. It is an ErrConflict.
+type RetiredError struct{ To string }
+
+func (e *RetiredError) Error() string {
+	return fmt.Sprintf("its jobs were copied to %s, and go on there: use that configuration. If that copy is gone and none of its jobs has begun, vagoth scheduler reclaim takes this store into use again", e.To)
+}
+
+// Unwrap gives ErrConflict.
+func (e *RetiredError) Unwrap() error { return ErrConflict }
 
 // Held is what a Store holds.
 type Held struct {
@@ -96,6 +113,15 @@ func CopyStore(ctx context.Context, from, to Store, progress func(done int)) (al
 			}
 		}
 	})
+}
+
+// HandOver has the jobs go on in to: from is retired, with these words for people, and to
+// is not. Between the two, neither can be used.
+func HandOver(ctx context.Context, from, to Store, where string) error {
+	if err := from.Retire(ctx, where); err != nil {
+		return err
+	}
+	return to.Retire(ctx, "")
 }
 
 // CompareStores returns what both hold, or in which of the counts they differ.

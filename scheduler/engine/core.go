@@ -20,8 +20,9 @@ type core struct {
 	order  uint64 // of the last end
 	clean  bool   // nothing happened after the last Close
 
-	draftsApart bool  // packages that are being built are no business of the log
-	drafts      int64 // bytes of their file at the last Close
+	retired     string // where its jobs were copied to, and go on
+	draftsApart bool   // packages that are being built are no business of the log
+	drafts      int64  // bytes of their file at the last Close
 
 	jobs   map[string]*job
 	table  table

@@ -126,7 +126,10 @@ func Open(ctx context.Context, cfg Config, deps scheduler.Deps, on Ground) (*Eng
 	}
 	b.journal = j
 	b.lastSnap = load.bytes
-	if on.Drafts != "" {
+	if to := b.core.retired; to != "" {
+		err = &scheduler.RetiredError{To: to}
+	}
+	if err == nil && on.Drafts != "" {
 		err = b.openDrafts(on.Drafts, on.Boot)
 	}
 	if err == nil {

@@ -39,6 +39,7 @@ const (
 	kindAdded
 	kindDiscarded
 	kindBundle // several of the others, each after its length
+	kindRetired
 )
 
 func newRecord(k kind) (record, error) {
@@ -67,6 +68,8 @@ func newRecord(k kind) (record, error) {
 		return &added{}, nil
 	case kindDiscarded:
 		return &discarded{}, nil
+	case kindRetired:
+		return &retired{}, nil
 	}
 	return nil, fmt.Errorf("its kind %d is unknown: a newer program has written it", k)
 }
@@ -155,6 +158,18 @@ func (r *closed) get(d *dec) {
 	if d.more() {
 		r.drafts = d.i()
 	}
+}
+
+// retired says where the jobs went on, or with nothing that they go on here after all.
+type retired struct{ to string }
+
+func (r *retired) kind() kind { return kindRetired }
+func (r *retired) put(e *enc) { e.s(r.to) }
+func (r *retired) get(d *dec) { r.to = d.s() }
+
+func (r *retired) apply(c *core) error {
+	c.retired = r.to
+	return nil
 }
 
 // submitted is a package, all of it.

@@ -169,6 +169,29 @@ func (s *Still) imported(take *restorer, r []byte, n int) ([]byte, error) {
 	return c.head(), nil
 }
 
+// Retired implements scheduler.Store.
+func (s *Still) Retired() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.core.retired
+}
+
+// Retire implements scheduler.Store.
+func (s *Still) Retire(ctx context.Context, to string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.core.retired == to {
+		return nil
+	}
+	e := &enc{}
+	encode(e, &retired{to})
+	if _, err := s.log.AppendBatch(ctx, [][]byte{e.b}); err != nil {
+		return fmt.Errorf("cannot mark the store: %w", err)
+	}
+	s.core.retired = to
+	return nil
+}
+
 // Close implements scheduler.Store.
 func (s *Still) Close() error { return s.log.Close() }
 

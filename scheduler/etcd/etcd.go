@@ -355,6 +355,9 @@ func (s *Scheduler) leader(ctx context.Context) (*view, error) {
 		if why == nil {
 			why = errors.New("nobody leads the managers")
 		}
+		if retired := (*scheduler.RetiredError)(nil); errors.As(why, &retired) {
+			return nil, why // waiting does not help
+		}
 		select {
 		case <-w.next:
 		case <-s.ends(ctx):

@@ -129,6 +129,7 @@
 //	one that was broken off has written nothing, and is made anew   interrupted
 //	what is no copy is refused                                      not-of-ours
 //	the source is as it was                                         from-as-it-was
+//	jobs that were handed over begin in one of the stores only      away
 //
 // # Why
 //

@@ -27,12 +27,67 @@ func Moved(t *testing.T, open Opener) {
 	t.Run("lease/outside/killed", func(t *testing.T) {
 		inHands(t, open, standard(), func(h *hands) { outsideFull(h, func() { h.move(true) }) })
 	})
+	t.Run("away", func(t *testing.T) { inHands(t, open, standard(), func(h *hands) { movedAway(h, open) }) })
 	for name, fn := range map[string]func(*hands){
 		"tokens-rise": movedTokens, "not-empty": movedInto, "again": movedAgain, "interrupted": movedInPart,
 		"not-of-ours": movedRubbish, "from-as-it-was": movedFrom,
 	} {
 		t.Run(name, func(t *testing.T) { inHands(t, open, standard(), fn) })
 	}
+}
+
+// A store that was handed over is not opened any more, but for another copy; and is when
+// the jobs have come back, or somebody says so.
+func movedAway(h *hands, open Opener) {
+	first, second := h.deps.Data, h.t.TempDir()
+	h.submit(job("a", "r-q", "far"))
+	h.shut()
+	refused := func(data string) {
+		h.t.Helper()
+		deps := h.deps
+		deps.Data = data
+		s, err := open(ctx(), standard(), deps)
+		var retired *scheduler.RetiredError
+		if !errors.As(err, &retired) || retired.To != "elsewhere" || !errors.Is(err, scheduler.ErrConflict) {
+			h.t.Errorf("a store whose jobs are elsewhere was opened: %v", err)
+		}
+		if c, ok := s.(interface{ Close() error }); err == nil && ok {
+			_ = c.Close()
+		}
+	}
+	over := func(from, to string, already bool) {
+		h.t.Helper()
+		source, target := h.still(from), h.still(to)
+		if was, err := scheduler.CopyStore(ctx(), source, target, nil); err != nil || was != already {
+			h.t.Fatal(was, err)
+		}
+		if err := scheduler.HandOver(ctx(), source, target, "elsewhere"); err != nil {
+			h.t.Fatal(err)
+		}
+		if source.Retired() != "elsewhere" || target.Retired() != "" {
+			h.t.Errorf("after it was handed over: %q and %q", source.Retired(), target.Retired())
+		}
+		h.closeStore(source)
+		h.closeStore(target)
+		refused(from)
+	}
+	over(first, second, false)
+	over(first, second, true)
+	over(second, first, true) // back, as nothing was done
+	over(first, second, true)
+	source := h.still(first)
+	if held := h.held(source); held.Jobs != 1 {
+		h.t.Errorf("the source holds %+v", held)
+	}
+	if err := source.Retire(ctx(), ""); err != nil {
+		h.t.Fatal(err)
+	}
+	h.closeStore(source)
+	h.goOn(first)
+	h.finish(h.get("a"), "")
+	h.shut()
+	h.goOn(second)
+	h.finish(h.get("a"), "")
 }
 
 // still opens what a directory holds, for a copy.

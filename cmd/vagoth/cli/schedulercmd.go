@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,19 +17,21 @@ import (
 )
 
 func schedulerCmd(a *app) *cobra.Command {
-	return parent("scheduler", "copy jobs, packages and queues into another scheduler", copyJobsCmd(a))
+	return parent("scheduler", "copy jobs, packages and queues into another scheduler", copyJobsCmd(a), reclaimCmd(a))
 }
 
 func copyJobsCmd(a *app) *cobra.Command {
 	var from, to string
+	var keep bool
 	c := &cobra.Command{
 		Use: "copy", Short: "copy all jobs, packages and queues into the scheduler of another configuration", Args: args(0, 0, "no arguments"),
 		Long: `Copy what the scheduler holds that one configuration file chooses into the one that
 another chooses, such as from broker to etcd: jobs that wait, are blocked, in backoff or
 parked, with their order, dependencies, attempts, log lines and idempotency keys; packages
 that are being built; pauses of queues; and the history. Both are read again at the end
-and compared. The source stays as it is: start only one of the two afterwards, or its jobs
-are done twice.
+and compared. Then the source is marked, so that no daemon and no command works with it any
+more, as jobs would be done twice: vagoth scheduler reclaim takes the mark away. With --keep
+the source goes on, and the copy is for a look or a test apart from its hosts.
 
 No daemon and no other command may use either store meanwhile. The target is empty; a copy
 is there as a whole or not at all, and one that was broken off is begun again.
@@ -45,7 +49,7 @@ target are greater than all that the source has given.`,
 				return err
 			}
 			defer cancel()
-			rep, err := a.copyJobs(ctx, from, to)
+			rep, err := a.copyJobs(ctx, from, to, keep)
 			if err != nil {
 				return err
 			}
@@ -58,24 +62,80 @@ target are greater than all that the source has given.`,
 				case rep.Already:
 					what = "were there already"
 				}
-				_, err := fmt.Fprintf(w, "%d jobs, %d ended ones and %d packages being built %s\nboth hold %s; sha256 %s\n",
-					rep.Both.Jobs, rep.Both.Ended, rep.Both.Packages, what, rep.Both, rep.Both.SHA256)
+				end := fmt.Sprintf("%s is marked: its jobs go on with %s", from, to)
+				if !rep.Retired {
+					end = fmt.Sprintf("%s goes on: do not start %s beside it on the same hosts, its jobs would be done twice", from, to)
+				}
+				_, err := fmt.Fprintf(w, "%d jobs, %d ended ones and %d packages being built %s\nboth hold %s; sha256 %s\n%s\n",
+					rep.Both.Jobs, rep.Both.Ended, rep.Both.Packages, what, rep.Both, rep.Both.SHA256, end)
 				return err
 			})
 		},
 	}
 	c.Flags().StringVar(&from, "from", "", "configuration file of the scheduler to read")
 	c.Flags().StringVar(&to, "to", "", "configuration file of the scheduler to write")
+	c.Flags().BoolVar(&keep, "keep", false, "do not mark the source: it goes on, and the copy is apart")
 	return c
+}
+
+func reclaimCmd(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "reclaim", Short: "use a scheduler again whose jobs were copied away", Args: args(0, 0, "no arguments"),
+		Long: `Take the mark away that vagoth scheduler copy has left in the scheduler of this
+configuration: daemons and commands work with it again.
+
+Only where the copy is gone, or none of its jobs has begun: what the copy has done since is
+not known here, and is done once more. To go back with what was done, copy it back into an
+empty store instead.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel, err := a.context(cmd)
+			if err != nil {
+				return err
+			}
+			defer cancel()
+			was, err := a.reclaim(ctx)
+			if err != nil {
+				return err
+			}
+			return a.print(struct {
+				Was string `json:"was"` // where its jobs had been copied to
+			}{was}, nil, func(w io.Writer) error {
+				text := "it was not marked"
+				if was != "" {
+					text = "its jobs go on here, and not with " + was
+				}
+				_, err := fmt.Fprintln(w, text)
+				return err
+			})
+		},
+	}
+}
+
+func (a *app) reclaim(ctx context.Context) (was string, err error) {
+	x, err := a.side("--config", a.config)
+	if err != nil {
+		return "", err
+	}
+	if err := x.idle(ctx); err != nil {
+		return "", err
+	}
+	s, err := x.store(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	was = s.Retired()
+	return was, s.Retire(ctx, "")
 }
 
 // copyJobsReport is what was copied.
 type copyJobsReport struct {
 	Already bool           `json:"already"` // and not by this copy
 	Both    scheduler.Held `json:"both"`    // what both hold in the end
+	Retired bool           `json:"retired"` // the source, so that only the copy is used
 }
 
-func (a *app) copyJobs(ctx context.Context, fromFile, toFile string) (rep copyJobsReport, err error) {
+func (a *app) copyJobs(ctx context.Context, fromFile, toFile string, keep bool) (rep copyJobsReport, err error) {
 	var sides [2]*side
 	for i, one := range [][2]string{{"--from", fromFile}, {"--to", toFile}} {
 		if sides[i], err = a.side(one[0], one[1]); err != nil {
@@ -101,7 +161,19 @@ func (a *app) copyJobs(ctx context.Context, fromFile, toFile string) (rep copyJo
 		if rep.Both, err = scheduler.CompareStores(ctx, from, to); err != nil {
 			return fmt.Errorf("%s and %s: %w", source.file, target.file, err)
 		}
-		return nil
+		switch {
+		case rep.Both.Empty():
+			return nil
+		case keep:
+			return to.Retire(ctx, "")
+		}
+		rep.Retired = true
+		host, _ := os.Hostname() // for people
+		file, err := filepath.Abs(target.file)
+		if err != nil {
+			return err
+		}
+		return scheduler.HandOver(ctx, from, to, fmt.Sprintf("the scheduler of %s on %s at %s", file, host, a.env.Now().UTC().Format(time.RFC3339)))
 	})
 }
 
