@@ -44,7 +44,7 @@ func (s *server) guestRoutes() []route {
 		{method: "POST", path: "/v1/nodes/:ref/console", do: s.console, in: "", out: "", media: octets, role: operator, load: waiting, line: true,
 			help: "a VM's serial console: the body of the request is typed while the answer is what the guest prints, until either side ends it"},
 		{method: "GET", path: "/v1/nodes/:ref/images", do: s.listImages, out: []virt.Image{}, role: reader,
-			help: "the images of a hypervisor, from the host, now; the actions hv_fetch_image and hv_delete_image change them"},
+			help: "the images of a hypervisor, from the host, now; the actions hv_fetch_image, hv_delete_image and vm_save_image change them"},
 		{method: "GET", path: "/v1/nodes/:ref/images/:name", do: s.getImage, out: virt.Image{}, role: reader,
 			help: "one image of a hypervisor"},
 		{method: "POST", path: "/v1/probe", do: s.probe, in: ProbeRequest{}, out: virt.Capacity{}, role: operator,

@@ -31,7 +31,7 @@ func VMClass() provisioner.Class {
 		Verbs: []string{
 			ActionDefine, ActionProvision, ActionStart, ActionStop, ActionShutdown, ActionReboot, ActionSuspend, ActionResume,
 			ActionUndefine, ActionDeprovision, ActionMigrate, ActionPoll,
-			ActionSnapshot, ActionRollback, ActionSnapshotDelete, ActionAttachDisk, ActionDetachDisk,
+			ActionSnapshot, ActionRollback, ActionSnapshotDelete, ActionAttachDisk, ActionDetachDisk, ActionSaveImage,
 		},
 	}
 }

@@ -13,7 +13,7 @@
 //
 // What a driver must be able to do is seven idempotent methods; what only some
 // can (Suspender, Migrator, Measurer, Consoler, Snapshotter, Meter, Imager,
-// DiskAttacher) is found by type assertion, so that a new kind of hypervisor is small work. Idempotence is what makes
+// Saver, DiskAttacher) is found by type assertion, so that a new kind of hypervisor is small work. Idempotence is what makes
 // recovery simple: after an attempt that ended without an answer, the same call
 // is made again.
 //

@@ -29,6 +29,7 @@ const (
 	ActionSnapshotDelete = "vm_snapshot_delete"
 	ActionAttachDisk     = "vm_attach_disk"
 	ActionDetachDisk     = "vm_detach_disk"
+	ActionSaveImage      = "vm_save_image"
 )
 
 // The built-in actions of hypervisors.
@@ -51,6 +52,7 @@ type Params struct {
 	Disk              *Disk  `json:"disk,omitempty"`                // attach_disk
 	Device            string `json:"device,omitempty"`              // detach_disk: its device, volume, source or number
 	Wipe              bool   `json:"wipe,omitempty"`                // detach_disk: what it holds, too
+	Image             string `json:"image,omitempty"`               // save_image: its ID
 }
 
 // HostParams are the parameters of the built-in actions of hypervisors.

@@ -292,6 +292,10 @@ func TestEveryAction(t *testing.T) {
 			var r mistify.ImageResponse
 			err = c.Call(ctx, method, &mistify.ImageRequest{ID: id}, &r)
 			ok = len(r.Images) == 1 && r.Images[0].ID == id && (r.Images[0].Type == mistify.TypeContainer) == a.Container
+		case a.On == mistify.OnSave:
+			var r mistify.ImageResponse
+			err = c.Call(ctx, method, &mistify.SaveRequest{ID: guest, Dest: "saved:1"}, &r)
+			ok = len(r.Images) == 1 && r.Images[0].ID == "saved:1" && r.Images[0].Type == mistify.TypeContainer
 		case a.On == mistify.OnSnapshot:
 			request := named.Request()
 			if a.Name == "createSnapshot" || a.Name == "listSnapshots" {

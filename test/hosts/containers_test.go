@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -57,6 +58,27 @@ func (h *host) containers() (all, running []string) {
 	slices.Sort(all)
 	slices.Sort(running)
 	return all, running
+}
+
+// exec runs a program in the container of a node, which succeeds.
+func (h *host) exec(node string, argv ...string) {
+	h.Helper()
+	var list []struct{ ID string }
+	query := url.Values{"filters": {`{"label":["vagoth.name=` + node + `"]}`}}
+	h.must("read the containers", json.Unmarshal(h.docker.Ask(h, http.MethodGet, "/containers/json?"+query.Encode(), nil), &list))
+	if len(list) != 1 {
+		h.Fatalf("%d containers run that are called %s", len(list), node)
+	}
+	asked, err := json.Marshal(map[string]any{"Cmd": argv, "AttachStdout": true, "AttachStderr": true})
+	h.must("say what to run", err)
+	var made struct{ ID string }
+	h.must("read what is to run", json.Unmarshal(h.docker.Ask(h, http.MethodPost, "/containers/"+list[0].ID+"/exec", asked), &made))
+	said := h.docker.Ask(h, http.MethodPost, "/exec/"+made.ID+"/start", []byte(`{}`))
+	var ended struct{ ExitCode int }
+	h.must("read how it ended", json.Unmarshal(h.docker.Ask(h, http.MethodGet, "/exec/"+made.ID+"/json", nil), &ended))
+	if ended.ExitCode != 0 {
+		h.Fatalf("%v in %s ended with %d: %q", argv, node, ended.ExitCode, said)
+	}
 }
 
 // names are those of dockerd's images.
@@ -256,6 +278,16 @@ func TestContainerCommands(t *testing.T) {
 		t.Errorf("the containers are %v, and %v run", all, running)
 	}
 	shows("CPU", "metrics", "c1")
+
+	// What it writes becomes an image, of which another begins.
+	h.exec("c1", "/bin/sh", "-c", "echo of-c1 > /written")
+	shows("c1 is saved as image team/web:2", "image", "save", "c1", "team/web:2")
+	shows("team/web:2", "image", "list", "h1")
+	shows("running", "info", "c1")
+	vagoth("new", "c3", "type=container", "image=team/web:2", "cpu=1", "memory=16M")
+	vagoth("start", "c3", "--host", "h1")
+	h.exec("c3", "/bin/sh", "-c", `read was < /written && test "$was" = of-c1`)
+	vagoth("stop", "c3")
 	for _, step := range []struct{ verb, state string }{{"suspend", "paused"}, {"resume", "running"}, {"stop", "stopped"}} {
 		vagoth(step.verb, "c1")
 		vagoth("poll")
@@ -265,12 +297,13 @@ func TestContainerCommands(t *testing.T) {
 	vagoth("start", "c2", "--host", "h2")
 	shows("running", "info", "c2")
 	vagoth("stop", "c2")
-	for _, id := range []string{"c1", "c2"} {
+	for _, id := range []string{"c1", "c2", "c3"} {
 		vagoth("undefine", id)
 		vagoth("deprovision", id, "--yes")
 		vagoth("delete", id, "--yes")
 	}
 	vagoth("image", "delete", "team/web:1", "h1", "h2", "--yes")
+	vagoth("image", "delete", "team/web:2", "h1", "--yes")
 	if all, _ := h.containers(); len(all) > 0 {
 		t.Errorf("the containers %v are left", all)
 	}

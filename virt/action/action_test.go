@@ -482,6 +482,8 @@ func TestParamsAreChecked(t *testing.T) {
 			job = virt.Job(name, virt.Params{VM: "web1", Disk: &virt.Disk{Size: 1}})
 		case virt.ActionDetachDisk:
 			job = virt.Job(name, virt.Params{VM: "web1", Device: "vda"})
+		case virt.ActionSaveImage:
+			job = virt.Job(name, virt.Params{VM: "web1", Image: "team/web:1"})
 		case virt.ActionFetchImage, virt.ActionDeleteImage:
 			job = virt.HostJob(name, virt.HostParams{Hypervisor: "h1", ImageRequest: virt.ImageRequest{ID: "debian"}})
 		}

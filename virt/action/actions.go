@@ -98,6 +98,8 @@ func ActionsWith(c virt.Cluster, cfg Config) map[string]scheduler.Action {
 	m.add(virt.ActionDetachDisk, "take a disk away", (*run).detachDisk,
 		scheduler.Param{Name: "device", Type: scheduler.String, Required: true, Help: "the disk's device, volume, source or number"},
 		scheduler.Param{Name: "wipe", Type: scheduler.Boolean, Help: "what it holds, too"})
+	m.add(virt.ActionSaveImage, "make an image of what a container has written, on its host", (*run).saveImage,
+		scheduler.Param{Name: "image", Type: scheduler.String, Required: true, Help: "the image's ID"})
 	m.addHost(virt.ActionFetchImage, "get an image onto a host", (*imageRun).fetchImage,
 		scheduler.Param{Name: "type", Type: scheduler.String, Help: "container, or vm"},
 		scheduler.Param{Name: "source", Type: scheduler.String, Help: "URL to fetch it from"},

@@ -67,6 +67,11 @@ func scripts() []script {
 			`POST /guests {"id":"` + ct1 + `","type":"container","image":"busybox"}`, "POST /guests/" + ct1 + "/start", "GET /jobs?limit=1",
 			"POST /guests/" + ct1 + "/delete",
 		}},
+		{name: "save", lines: []string{
+			made, `POST /guests {"id":"` + ct1 + `","type":"container","image":"busybox"}`, "POST /guests/" + ct1 + `/save {"dest":"team/web:1"}`, "GET /jobs?limit=1",
+			"POST /guests/" + ct1 + `/save {"id":"` + vm1 + `","dest":"team/web:2","job":"mine"}`, "POST /guests/" + ct1 + "/save {}", "POST /guests/" + ct1 + "/save", "POST /guests/" + ct1 + `/save {"dest":"../x"}`,
+			"POST /guests/" + ct1 + `/save {"dest":"-rf"}`, "POST /guests/" + vm1 + `/save {"dest":"a"}`, "POST /guests/" + none + `/save {"dest":"a"}`, "GET /guests/" + ct1 + "/save",
+		}},
 		{name: "jobs", lines: []string{
 			"GET /jobs", made, "POST /guests/" + vm1 + "/start", "GET /jobs", "GET /jobs?limit=1", "GET /jobs?limit=0", "GET /jobs?limit=x", "GET /jobs/JOB1", "GET /jobs/JOB2?wait=1s",
 			"GET /jobs/JOB2?wait=often", "GET /jobs/" + none, "GET /jobs/x", "GET /guests/" + vm1 + "/jobs", "GET /guests/" + vm1 + "/jobs?limit=1", "GET /guests/" + vm1 + "/jobs/JOB2",

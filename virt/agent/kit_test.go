@@ -77,6 +77,11 @@ func newSub() *sub {
 				}
 				return &mistify.ImageResponse{Images: []mistify.Image{{ID: id, Type: kind, Size: 1024, Status: "complete"}}}, nil
 			})
+		case mistify.OnSave:
+			mistify.Register(s.Server, name, func(_ context.Context, r *mistify.SaveRequest) (*mistify.ImageResponse, error) {
+				s.called(name, r.ID+" "+r.Dest+" "+r.Job)
+				return &mistify.ImageResponse{Images: []mistify.Image{{ID: r.Dest, Type: mistify.TypeContainer, Size: 1, Status: "complete"}}}, nil
+			})
 		case mistify.OnSnapshot:
 			if a.Type == mistify.Stream {
 				continue

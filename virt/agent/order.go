@@ -20,6 +20,7 @@ type order struct {
 
 	image    *mistify.ImageRequest
 	snapshot *mistify.SnapshotRequest
+	save     *mistify.SaveRequest
 }
 
 // knowledge is what an action needs, and makes, of what the agent knows.
@@ -113,7 +114,7 @@ func (a *Agent) prepare(ctx context.Context, o order, known *guest) (*pipeline, 
 	st := &state{Job: mistify.Job{
 		ID: newID(), GuestID: o.guest, Action: p.action.Name, QueuedAt: at, UpdatedAt: at,
 		Status: mistify.JobQueued, Attempt: 1, Stage: p.stages[0].text, Trail: t,
-	}, Image: o.image, Snapshot: o.snapshot}
+	}, Image: o.image, Snapshot: o.snapshot, Save: o.save}
 	if o.guest == "" {
 		st.GuestID = hostQueue
 	}

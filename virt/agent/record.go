@@ -53,6 +53,7 @@ type state struct {
 	Guest    *mistify.Guest           `json:",omitempty"` // instead of the stored one
 	Image    *mistify.ImageRequest    `json:",omitempty"`
 	Snapshot *mistify.SnapshotRequest `json:",omitempty"`
+	Save     *mistify.SaveRequest     `json:",omitempty"`
 }
 
 // queue is the name of the queue that the job stands in.
@@ -241,7 +242,7 @@ func (st *state) fail(err error) {
 
 func (st *state) end(status mistify.JobStatus) {
 	st.Status = status
-	st.Guest, st.Image, st.Snapshot, st.RetryAt, st.Retries, st.Undo, st.Made = nil, nil, nil, 0, 0, nil, false
+	st.Guest, st.Image, st.Snapshot, st.Save, st.RetryAt, st.Retries, st.Undo, st.Made = nil, nil, nil, nil, 0, 0, nil, false
 }
 
 // clip bounds a message that is kept.

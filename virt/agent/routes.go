@@ -98,6 +98,8 @@ func (s *server) actionRoutes() []route {
 		r.method, r.path, r.out, r.status, r.role = "POST", "/guests/:guest/"+r.path, mistify.Guest{}, http.StatusAccepted, auth.Operator
 		all = append(all, r)
 	}
+	all = append(all, route{method: "POST", path: "/guests/:guest/" + mistify.ActionSave, do: s.save, in: mistify.SaveRequest{}, out: mistify.Job{}, status: http.StatusAccepted, role: auth.Operator,
+		help: "make an image of what a container has written, called dest"})
 	return append(all, route{method: "POST", path: "/guests/:guest/" + mistify.ActionConsole, do: s.console, in: "", out: "", media: octets, role: auth.Operator, load: stream, line: true,
 		help: "a guest's serial console: the body is typed while the answer is what the guest prints, until either side ends it"})
 }

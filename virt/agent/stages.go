@@ -38,6 +38,14 @@ func (a *Agent) callStage(ctx context.Context, p *pipeline, at step, st *state) 
 			req = *st.Snapshot
 		}
 		return out, at.service.call(ctx, a.cfg.AsyncTimeout, at.Method, &req, &mistify.SnapshotResponse{})
+	case mistify.OnSave:
+		req := mistify.SaveRequest{}
+		if st.Save != nil {
+			req = *st.Save
+		}
+		// The job of a manager is the same one with each of its attempts.
+		req.Job, req.Args = t.Job, at.Args
+		return out, at.service.call(ctx, a.cfg.AsyncTimeout, at.Method, &req, &mistify.ImageResponse{})
 	}
 	if out.in = st.Guest; out.in == nil {
 		known := a.store.guest(st.GuestID)

@@ -41,6 +41,7 @@
 //	Image/Fetch               a fetched image is complete and listed; twice succeeds; another source is ErrConflict
 //	Image/Delete              a deleted image is gone, and can be fetched anew
 //	Image/Refused             hostile IDs and sources are ErrInvalid and leave no trace
+//	Image/Save                what a container has written becomes an image, once under a name and again for the same job; a VM is ErrUnsupported
 //	Disk/Off, Disk/Live       a disk is attached, detached and attached again with what it holds, each twice
 //	Console                   what a guest prints is read; the console ends with its context and its guest
 //	Fenced                    of one guest a lower token than one seen before is ErrConflict, also when the guest is gone

@@ -33,6 +33,9 @@ type Fixture struct {
 	// Image, if set, returns a request that the hosts can fetch, each time with
 	// another ID and another source.
 	Image func(t *testing.T) virt.ImageRequest
+	// Container, if set, makes a guest as Guest does that is a container, for a
+	// driver that is a Saver.
+	Container func(t *testing.T) virt.Guest
 	// Console, if set, is what the consoles of the factory's guests say.
 	Console *Console
 

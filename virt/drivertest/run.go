@@ -51,6 +51,7 @@ func Run(t *testing.T, open func(*testing.T) Fixture) {
 		{"Image/Fetch", imageFetch},
 		{"Image/Delete", imageDelete},
 		{"Image/Refused", imageRefused},
+		{"Image/Save", imageSave},
 		{"Disk/Off", attachOff},
 		{"Disk/Live", attachLive},
 		{"Console", console},

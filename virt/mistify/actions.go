@@ -28,6 +28,7 @@ const (
 	OnImage    Subject = "image"    // ImageRequest, ImageResponse
 	OnSnapshot Subject = "snapshot" // SnapshotRequest, SnapshotResponse; a stream answers bytes
 	OnConsole  Subject = "console"  // ConsoleRequest, ConsoleResponse; a stream answers bytes
+	OnSave     Subject = "save"     // SaveRequest, ImageResponse
 )
 
 // Action is one of the things that an agent can be configured to do.
@@ -72,6 +73,7 @@ func Actions() []Action {
 		list = append(list, a)
 	}
 	list = append(list,
+		Action{Name: prefixed(ActionSave), Base: ActionSave, Type: Async, On: OnSave, Container: true, Addition: true, Help: "makes an image of what a container has written"},
 		Action{Name: "status", Type: Info, On: OnHost, Addition: true, Help: "lists what is on the host now"},
 		Action{Name: "cpuMetrics", Type: Info, On: OnMetrics, Help: "measures a guest's CPUs"},
 		Action{Name: "diskMetrics", Type: Info, On: OnMetrics, Help: "measures a guest's disks"},

@@ -9,6 +9,8 @@ package mistify
 //	POST /guests/{id}/deprovision  as provision
 //	POST /guests/{id}/undefine     the agent forgets the guest when the job has ended well; its disks stay. 202 with the job.
 //	POST /guests/{id}/resume       202 with the job
+//	POST /guests/{id}/save         {"dest": NAME}: what a container has written becomes an image of that name. 202 with the
+//	                               job; a guest of another type is KindUnsupported.
 //	POST /guests/{id}/console      the body is typed while the answer is what the guest prints on its serial console, until
 //	                               either side ends it
 //	GET  /v1/status                Status; with ?id=GUEST of one guest only, which is not listed if it is not there
@@ -24,6 +26,7 @@ const (
 	ActionProvision   = "provision"
 	ActionDeprovision = "deprovision"
 	ActionResume      = "resume"
+	ActionSave        = "save"
 	ActionConsole     = "console"
 	ActionTypeConsole = "typeConsole"
 )

@@ -110,7 +110,8 @@ func TestConformance(t *testing.T) {
 		r := newReal(t, d, "h1", nil, nil)
 		return drivertest.Fixture{
 			Driver: open(t, nil), Hosts: []virt.Host{{ID: "agent-h1", Address: r.URL}}, Settle: 2 * time.Second,
-			Guest: func(*testing.T) virt.Guest { return vm(fmt.Sprintf("g%d", n.Add(1))) },
+			Guest:     func(*testing.T) virt.Guest { return vm(fmt.Sprintf("g%d", n.Add(1))) },
+			Container: func(*testing.T) virt.Guest { return ct(fmt.Sprintf("c%d", n.Add(1))) },
 			Image: func(*testing.T) virt.ImageRequest {
 				id := fmt.Sprintf("image%d", n.Add(1))
 				return virt.ImageRequest{ID: id, Source: "http://127.0.0.1/" + id, Size: 1 << 20}

@@ -235,6 +235,11 @@ func open(t testing.TB, change func(*Config)) *Driver {
 }
 
 // vm makes a guest with a disk and a NIC.
+func ct(name string) virt.Guest {
+	d := virt.Filled(name, virt.Definition{Type: "container", CPU: 1, Memory: 64})
+	return virt.Guest{ID: name, UUID: d.UUID, Name: name, Definition: d}
+}
+
 func vm(name string) virt.Guest {
 	d := virt.Filled(name, virt.Definition{CPU: 2, Memory: 512, Disks: []virt.Disk{{Size: 1024}}, NICs: []virt.NIC{{}}})
 	return virt.Guest{ID: name, UUID: d.UUID, Name: name, Definition: d}

@@ -76,6 +76,11 @@ func TestConformance(t *testing.T) {
 				return drivertest.Fixture{
 					Driver: d, Hosts: []virt.Host{h1, {ID: "other", Address: "h2"}}, Settle: 2 * time.Second,
 					Guest: func(*testing.T) virt.Guest { return vm(fmt.Sprintf("g%d", n.Add(1))) },
+					Container: func(*testing.T) virt.Guest {
+						g := vm(fmt.Sprintf("c%d", n.Add(1)))
+						g.Definition.Type, g.Definition.Disks = "container", nil
+						return g
+					},
 					Image: func(*testing.T) virt.ImageRequest {
 						id := fmt.Sprintf("image%d", n.Add(1))
 						return virt.ImageRequest{ID: id, Source: "http://127.0.0.1/" + id, Size: 1 << 20}

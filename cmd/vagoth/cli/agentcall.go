@@ -137,6 +137,7 @@ func agentCalls() []agentCall {
 			f.StringVar(&in.sha256, "sha256", "", "the hash that it must have")
 			f.Uint64Var(&in.size, "size", 0, "the bytes that it must have")
 		}, "", callFetch},
+		{"save GUEST IMAGE", "make an image of what a container has written", 2, 2, "the ID of a container, and one for the image", nil, "", callSave},
 		{"delete-image IMAGE", "remove an image", 1, 1, "the ID of an image", nil, "The image %s is removed.", callDeleteImage},
 	}
 	for _, x := range []struct{ action, short, destroys string }{
@@ -477,6 +478,11 @@ func callFetch(ctx context.Context, c *agentCaller, args []string) error {
 		r.Source = args[1]
 	}
 	job, err := c.FetchImage(ctx, r)
+	return c.job(ctx, job, err)
+}
+
+func callSave(ctx context.Context, c *agentCaller, args []string) error {
+	job, err := c.SaveGuest(ctx, args[0], args[1])
 	return c.job(ctx, job, err)
 }
 

@@ -73,6 +73,7 @@ func argPlaces() map[string][]place {
 	m["snapshot list"] = []place{node(vmOnly)}
 	m["image list"] = []place{nodes(virt.TypeHypervisor)}
 	m["image show"] = []place{{find: (*completion).images}, node(virt.TypeHypervisor)}
+	m["image save"] = []place{node(vmOnly), {}}
 	for _, c := range []string{"fetch", "delete"} {
 		m["image "+c] = []place{{find: (*completion).images}, nodes(virt.TypeHypervisor)}
 	}

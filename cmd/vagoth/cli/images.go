@@ -13,8 +13,8 @@ import (
 )
 
 func imageCmd(a *app) *cobra.Command {
-	return parent("image", "list, fetch, show and delete the images of hypervisors",
-		imageListCmd(a), imageFetchCmd(a), imageShowCmd(a), imageDeleteCmd(a))
+	return parent("image", "list, fetch, show and delete the images of hypervisors, and save containers as such",
+		imageListCmd(a), imageFetchCmd(a), imageShowCmd(a), imageSaveCmd(a), imageDeleteCmd(a))
 }
 
 // placedImage is an image with the hypervisor that has it.
@@ -138,6 +138,25 @@ func imageShowCmd(a *app) *cobra.Command {
 			})
 		},
 	}
+}
+
+func imageSaveCmd(a *app) *cobra.Command {
+	x := a.lone(virt.ActionSaveImage, "", "", vmOnly)
+	return x.flags(&cobra.Command{
+		Use: "save CONTAINER IMAGE", Short: "make an image of what a container has written",
+		Long: `Make an image of what a container has written, on its host, under a name that is not
+taken there. The container is held meanwhile, and goes on. A virtual machine has
+disks, which vagoth snapshot keeps.`,
+		Example: "  vagoth image save ct1 team/web:2",
+		Args:    args(2, 2, "a container, and an ID for the image"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := virt.CheckImageID(args[1]); err != nil {
+				return usageError{err}
+			}
+			x.b.how = "is saved as image " + args[1]
+			return x.run(cmd, args[0], virt.Params{Image: args[1]})
+		},
+	})
 }
 
 func imageDeleteCmd(a *app) *cobra.Command {

@@ -47,6 +47,9 @@ func (h *host) register(s *mistify.Server) {
 			mistify.Register(s, "Test."+verb+suffix, images.fetch(kind))
 		}
 	}
+	mistify.Register(s, "Test.SaveContainer", func(ctx context.Context, r *mistify.SaveRequest) (*mistify.ImageResponse, error) {
+		return h.images.fetch(mistify.TypeContainer)(ctx, &mistify.ImageRequest{ID: r.Dest})
+	})
 	mistify.Register(s, "Test.ListSnapshots", h.snapshots.do(list))
 	mistify.Register(s, "Test.GetSnapshot", h.snapshots.do(get))
 	mistify.Register(s, "Test.CreateSnapshot", h.snapshots.do(create))

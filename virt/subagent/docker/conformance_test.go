@@ -65,6 +65,7 @@ type able struct {
 	virt.Measurer
 	virt.Meter
 	virt.Imager
+	virt.Saver
 }
 
 // fixture is a driver over an agent over the sub-agent over a dockerd.
@@ -80,14 +81,15 @@ func (b *bench) fixture(image, url string, hung func(t *testing.T) virt.Host) dr
 		}
 	})
 	var n atomic.Int64
+	container := func(*testing.T) virt.Guest {
+		id := uuid.NewString()
+		g := virt.Guest{ID: id, UUID: id, Name: "c-" + id[:13], Definition: virt.Definition{Type: mistify.TypeContainer, CPU: 1, Memory: 16, Image: image}}
+		g.Definition = virt.Filled(id, g.Definition)
+		return g
+	}
 	return drivertest.Fixture{
-		Driver: able{d, d, d, d, d}, Hosts: []virt.Host{{ID: "h1", Address: b.newAgent()}}, Settle: 20 * time.Second, Timeout: time.Minute, Grace: 10 * time.Second, Hung: hung,
-		Guest: func(*testing.T) virt.Guest {
-			id := uuid.NewString()
-			g := virt.Guest{ID: id, UUID: id, Name: "c-" + id[:13], Definition: virt.Definition{Type: mistify.TypeContainer, CPU: 1, Memory: 16, Image: image}}
-			g.Definition = virt.Filled(id, g.Definition)
-			return g
-		},
+		Driver: able{d, d, d, d, d, d}, Hosts: []virt.Host{{ID: "h1", Address: b.newAgent()}}, Settle: 20 * time.Second, Timeout: time.Minute, Grace: 10 * time.Second, Hung: hung,
+		Guest: container, Container: container,
 		Image: func(*testing.T) virt.ImageRequest {
 			return virt.ImageRequest{ID: fmt.Sprintf("fetched/image-%d", n.Add(1)), Type: mistify.TypeContainer, Source: fmt.Sprintf("%s/image.tar?%d", url, n.Load())}
 		},

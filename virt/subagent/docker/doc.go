@@ -10,6 +10,9 @@
 //	vagoth.made     a digest of what it was made as: image and networks
 //	vagoth.job      the job of the agent that made it, so that its undo knows it
 //
+// An image that was saved has vagoth.saved, a digest of the guest and the job that
+// it was saved for: who asks again for the same one knows it by that.
+//
 // A container is the sub-agent's if its name and its label both say so; images hand
 // their labels down to containers, and one that was saved has those of its guest.
 // Any other is never started, stopped, changed or removed, and not listed.

@@ -45,8 +45,9 @@ type box struct {
 }
 
 type img struct {
-	ID   string
-	Size int64
+	ID     string
+	Size   int64
+	Labels map[string]string
 }
 
 // newFake listens; the socket of a test is no longer than its path may be.
@@ -57,7 +58,7 @@ func newFake(t *testing.T) *fake {
 		t.Fatal(err)
 	}
 	f := &fake{t: t, socket: filepath.Join(dir, "s"), containers: map[string]*box{}, images: map[string]*img{}}
-	f.images["docker.io/library/base:latest"] = &img{"sha256:" + sum("base"), 3 << 20}
+	f.images["docker.io/library/base:latest"] = &img{ID: "sha256:" + sum("base"), Size: 3 << 20}
 	f.listen()
 	t.Cleanup(func() {
 		f.close()
@@ -174,7 +175,12 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.pull(w, r)
 	case path == "/commit":
 		name := r.URL.Query().Get("repo") + ":" + r.URL.Query().Get("tag")
-		f.images[name] = &img{"sha256:" + sum(name), 1 << 20}
+		f.images[name] = &img{ID: "sha256:" + sum(name), Size: 1 << 20, Labels: map[string]string{}}
+		for _, change := range r.URL.Query()["changes"] {
+			if key, value, ok := strings.Cut(strings.TrimPrefix(change, "LABEL "), "="); ok {
+				f.images[name].Labels[key] = strings.Trim(value, `"`)
+			}
+		}
 		say(w, 201, map[string]string{"Id": f.images[name].ID})
 	case words[0] == "images":
 		f.image(w, r, strings.TrimSuffix(strings.TrimPrefix(path, "/images/"), "/json"))
@@ -352,7 +358,7 @@ func (f *fake) image(w http.ResponseWriter, r *http.Request, name string) {
 		say(w, 200, []map[string]string{{"Untagged": name}})
 		return
 	}
-	say(w, 200, map[string]any{"Id": i.ID, "Size": i.Size})
+	say(w, 200, map[string]any{"Id": i.ID, "Size": i.Size, "Config": map[string]any{"Labels": i.Labels}})
 }
 
 func (f *fake) pull(w http.ResponseWriter, r *http.Request) {
@@ -361,7 +367,7 @@ func (f *fake) pull(w http.ResponseWriter, r *http.Request) {
 		wrong(w, 404, "manifest for %s not found: manifest unknown", name)
 		return
 	}
-	f.images[name] = &img{"sha256:" + sum(name), 2 << 20}
+	f.images[name] = &img{ID: "sha256:" + sum(name), Size: 2 << 20}
 	_, _ = fmt.Fprint(w, `{"status":"Pulling from x","id":"latest"}`+"\r\n"+`{"status":"Downloading","progressDetail":{"current":5,"total":10},"id":"a"}`+"\r\n")
 }
 
@@ -392,7 +398,7 @@ func (f *fake) load(w http.ResponseWriter, r *http.Request) {
 	f.archives = append(f.archives, data)
 	for _, m := range all {
 		for _, tag := range m.RepoTags {
-			f.images[tag] = &img{"sha256:" + sum(m.Config), int64(len(data))}
+			f.images[tag] = &img{ID: "sha256:" + sum(m.Config), Size: int64(len(data))}
 		}
 	}
 	_, _ = fmt.Fprintln(w, `{"stream":"Loaded image"}`)

@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -324,7 +325,7 @@ func TestComing(t *testing.T) {
 			_ = http.NewResponseController(w).Flush()
 			once.Do(func() { close(begun) })
 			<-goOn
-			f.put(func() { f.images["docker.io/library/slow:latest"] = &img{"sha256:" + sum("slow"), 1} })
+			f.put(func() { f.images["docker.io/library/slow:latest"] = &img{ID: "sha256:" + sum("slow"), Size: 1} })
 			return true
 		}
 	})
@@ -407,10 +408,25 @@ func TestSave(t *testing.T) {
 	if got := b.images(); !slices.Equal(got, []string{"base", "saved:1", "saved:2"}) {
 		t.Errorf("the images are %q", got)
 	}
+	// The same job finds what it has made, and only that one.
+	r := &docker.SaveRequest{ID: g.ID, Dest: "saved:3", Job: "job \"1\"\nRUN x"}
+	first, err := b.d.SaveContainer(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := b.d.SaveContainer(t.Context(), r); err != nil || !reflect.DeepEqual(again, first) {
+		t.Errorf("again: %+v (%v), was %+v", again, err, first)
+	}
+	other := guest()
+	b.must(b.d.CreateContainer, other, "shutoff")
+	for _, r := range []*docker.SaveRequest{{ID: g.ID, Dest: "saved:3", Job: "2"}, {ID: g.ID, Dest: "saved:3"}, {ID: other.ID, Dest: "saved:3", Job: r.Job}} {
+		_, err := b.d.SaveContainer(t.Context(), r)
+		b.refused(fmt.Sprintf("%+v", r), err, virt.ErrConflict)
+	}
 	for _, r := range []*docker.SaveRequest{{}, {ID: g.ID}, {ID: "../x", Dest: "a"}, {ID: g.ID, Dest: "../x"}, {ID: g.ID, Dest: "a@sha256:" + strings.Repeat("a", 64)}} {
 		_, err := b.d.SaveContainer(t.Context(), r)
 		b.refused(fmt.Sprintf("%+v", r), err, virt.ErrInvalid)
 	}
-	_, err := b.d.SaveContainer(t.Context(), &docker.SaveRequest{ID: guest().ID, Dest: "x"})
+	_, err = b.d.SaveContainer(t.Context(), &docker.SaveRequest{ID: guest().ID, Dest: "x"})
 	b.refused("a guest that is not there", err, virt.ErrNotFound)
 }

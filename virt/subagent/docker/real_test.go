@@ -150,9 +150,16 @@ func TestReal(t *testing.T) {
 	b.must(b.d.PoweroffContainer, g, "shutoff")
 
 	// What it wrote is saved, and another guest begins with it.
-	if _, err := b.d.SaveContainer(ctx, &docker.SaveRequest{ID: g.ID, Dest: "mine/saved:1"}); err != nil {
-		t.Fatal(err)
+	save := func(job string) error {
+		_, err := b.d.SaveContainer(ctx, &docker.SaveRequest{ID: g.ID, Dest: "mine/saved:1", Job: job})
+		return err
 	}
+	for range 2 { // once, and found
+		if err := save("job"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.refused("a name that is taken", save("other job"), virt.ErrConflict)
 	other := guest()
 	other.Image = "mine/saved:1"
 	b.must(b.d.CreateContainer, other, "shutoff")

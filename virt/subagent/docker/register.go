@@ -64,6 +64,7 @@ func Stages() []subagent.Stage {
 		{Action: "containerShutdown", Method: Service + ".ShutdownContainer", Idempotent: true},
 		{Action: "containerSuspend", Method: Service + ".PauseContainer", Idempotent: true},
 		{Action: "containerResume", Method: Service + ".UnpauseContainer", Idempotent: true},
+		{Action: "containerSave", Method: Service + ".SaveContainer", Idempotent: true},
 		{Action: "containerListImages", Method: Service + ".ListImages", Idempotent: true},
 		{Action: "containerGetImage", Method: Service + ".GetImage", Idempotent: true},
 		{Action: "containerFetchImage", Method: Service + ".FetchImage", Idempotent: true},

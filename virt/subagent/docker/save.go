@@ -2,6 +2,8 @@ package docker
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -11,11 +13,13 @@ import (
 	"github.com/vagoth/vagoth/virt/mistify"
 )
 
-// SaveRequest asks for an image of a container. Opts are those of Mistify's
-// sub-agent, which Dest says shorter.
+// SaveRequest is mistify.SaveRequest with the options of Mistify's sub-agent, which
+// Dest says shorter.
 type SaveRequest struct {
-	ID   string `json:"id"`   // of the guest
-	Dest string `json:"dest"` // what the image is to be called
+	ID   string            `json:"id"`
+	Dest string            `json:"dest"`
+	Job  string            `json:"job,omitempty"`
+	Args map[string]string `json:"args,omitempty"`
 	Opts struct {
 		Repository string
 		Tag        string
@@ -32,8 +36,22 @@ func (r *SaveRequest) dest() string {
 	return r.Opts.Repository
 }
 
+// labelSaved says of an image for which guest and job it was saved.
+const labelSaved = "vagoth.saved"
+
+// savedAs is the label's value; "" where no job is named. A job is called anything,
+// and a label is a part of an instruction.
+func savedAs(guest, job string) string {
+	if job == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(guest + "\x00" + job))
+	return hex.EncodeToString(sum[:16])
+}
+
 // SaveContainer makes an image of what a container has written, which is held
-// meanwhile. A name is taken once.
+// meanwhile. A name is taken once; asked again for the same job, the image that is
+// there is the one that was made.
 func (d *Docker) SaveContainer(ctx context.Context, r *SaveRequest) (*mistify.ImageResponse, error) {
 	id, err := mistify.ParseGuestID(r.ID)
 	if err != nil {
@@ -57,14 +75,18 @@ func (d *Docker) SaveContainer(ctx context.Context, r *SaveRequest) (*mistify.Im
 	if err != nil {
 		return nil, err
 	}
-	if _, err := d.inspect(ctx, ref); err == nil {
+	mark := savedAs(id, r.Job)
+	i, err := d.inspect(ctx, ref)
+	switch {
+	case err == nil && mark != "" && i.Config != nil && i.Config.Labels[labelSaved] == mark:
+		return one(wire(r.dest(), i.Size)), nil
+	case err == nil:
 		return nil, fmt.Errorf("%w: the image %s is there already: delete it first, or choose another name", virt.ErrConflict, r.dest())
-	} else if !errors.Is(err, virt.ErrNotFound) {
+	case !errors.Is(err, virt.ErrNotFound):
 		return nil, err
 	}
-	// The guest's labels are not its image's.
-	var changes []string
-	for _, label := range ourLabels() {
+	changes := []string{"LABEL " + labelSaved + `="` + mark + `"`}
+	for _, label := range ourLabels() { // the guest's are not its image's
 		changes = append(changes, "LABEL "+label+`=""`)
 	}
 	err = d.do(ctx, "save the container "+id, d.o.TransferTimeout, func(ctx context.Context, c *moby.Client) error {
@@ -74,8 +96,7 @@ func (d *Docker) SaveContainer(ctx context.Context, r *SaveRequest) (*mistify.Im
 	if err != nil {
 		return nil, err
 	}
-	i, err := d.inspect(ctx, ref)
-	if err != nil {
+	if i, err = d.inspect(ctx, ref); err != nil {
 		return nil, err
 	}
 	return one(wire(r.dest(), i.Size)), nil

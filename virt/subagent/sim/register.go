@@ -62,6 +62,7 @@ func (a *Agent) methods() (list []method) {
 		image("fetchImage", images.Fetch)
 		image("deleteImage", images.Delete)
 	}
+	list = append(list, method{"containerSave", "ContainerSave", true, func(s *mistify.Server, name string) { mistify.Register(s, name, a.Save) }})
 	metrics := func(action, name string, do func(context.Context, *mistify.GuestMetricsRequest) (*mistify.GuestMetricsResponse, error)) {
 		list = append(list, method{action, name, true, func(s *mistify.Server, name string) { mistify.Register(s, name, do) }})
 	}
