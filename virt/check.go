@@ -90,6 +90,9 @@ func (d Definition) problems() []string {
 	if d.Console.Serial != "file" && d.Console.Log != "" {
 		f.add("console.log", `it is used only with "serial": "file"`)
 	}
+	if d.Console.Terminal && d.Type != "container" {
+		f.add("console.terminal", `only a container has one; a virtual machine has "serial": "pty"`)
+	}
 	for _, l := range []struct {
 		at   string
 		tags []string

@@ -71,6 +71,8 @@ type Console struct {
 	Serial string `json:"serial,omitempty"` // "pty" (the default), "file" or "none"
 	Log    string `json:"log,omitempty"`    // absolute path on the host of a "file" console
 	VNC    bool   `json:"vnc,omitempty"`    // on loopback of the host, port chosen there
+
+	Terminal bool `json:"terminal,omitempty"` // a container's: its program has one, so that what is typed into its console reaches it
 }
 
 // CloudInit is what cloud-init in the guest is told at its first boot, on a disk

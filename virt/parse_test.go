@@ -87,6 +87,7 @@ func TestParseDefinitionRefuses(t *testing.T) {
 		{`{"cpu":1,"memory":1,"boot":{"order":"cdrom"}}`, "boot.order"},
 		{`{"cpu":1,"memory":1,"console":{"serial":"file"}}`, "console.log"},
 		{`{"cpu":1,"memory":1,"console":{"log":"/x"}}`, "console.log"},
+		{`{"cpu":1,"memory":1,"console":{"terminal":true}}`, "console.terminal"},
 		{`{"cpu":1,"memory":1,"cdrom":"x"}`, "cdrom"},
 		{`{"cpu":1,"memory":1,"uuid":"x"}`, "uuid"},
 		{`{"cpu":1,"memory":1,"cloud_init":{"disk":"x"}}`, "cloud_init.disk"},

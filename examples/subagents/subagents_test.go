@@ -259,9 +259,9 @@ func TestEveryAction(t *testing.T) {
 		var err error
 		ok := true
 		switch {
-		case a.Name == mistify.ActionConsole: // it stays attached until what is typed next has come back
+		case a.Base == mistify.ActionConsole: // it stays attached until what is typed next has come back
 			console, err = c.Stream(ctx, method, &mistify.ConsoleRequest{Guest: &mistify.Guest{ID: guest}, Session: session})
-		case a.Name == mistify.ActionTypeConsole:
+		case a.Base == mistify.ActionTypeConsole:
 			err = c.Call(ctx, method, &mistify.ConsoleRequest{Guest: &mistify.Guest{ID: guest}, Session: session, Data: []byte("hello")}, &mistify.ConsoleResponse{})
 			if err == nil {
 				typed := make([]byte, len("hello"))

@@ -57,6 +57,8 @@ type Template struct {
 	Log     string `ini:"console_log" help:"path on the host of a file console"`
 	VNC     bool   `ini:"vnc" help:"a VNC server on the host's loopback"`
 
+	Terminal bool `ini:"terminal" help:"a container's program has a terminal, which vagoth console attaches to"`
+
 	Require     []string `ini:"require" help:"tags that its host must have"`
 	Forbid      []string `ini:"forbid" help:"tags that its host must not have"`
 	Prefer      []string `ini:"prefer" help:"tags that its host had better have"`

@@ -98,7 +98,7 @@ func (t *Template) definition() virt.Definition {
 	d := virt.Definition{
 		Type: t.Kind, CPU: t.CPU, Memory: megabytes(t.Memory), Image: t.Image, CDROM: t.CDROM,
 		Boot:      virt.Boot{Kernel: t.Kernel, Initrd: t.Initrd, Cmdline: t.Cmdline, Firmware: t.Firmware, Order: t.Order},
-		Console:   virt.Console{Serial: t.Console, Log: t.Log, VNC: t.VNC},
+		Console:   virt.Console{Serial: t.Console, Log: t.Log, VNC: t.VNC, Terminal: t.Terminal},
 		Placement: virt.Placement{Require: t.Require, Forbid: t.Forbid, Prefer: t.Prefer, Apart: t.Apart, PreferApart: t.PreferApart},
 		Disks:     disks(t.Disks, virt.Disk{Bus: t.Bus, Format: t.Format}),
 	}

@@ -284,7 +284,7 @@ func TestContainerCommands(t *testing.T) {
 	shows("c1 is saved as image team/web:2", "image", "save", "c1", "team/web:2")
 	shows("team/web:2", "image", "list", "h1")
 	shows("running", "info", "c1")
-	vagoth("new", "c3", "type=container", "image=team/web:2", "cpu=1", "memory=16M")
+	vagoth("new", "c3", "type=container", "image=team/web:2", "cpu=1", "memory=16M", "terminal=yes")
 	vagoth("start", "c3", "--host", "h1")
 	h.exec("c3", "/bin/sh", "-c", `read was < /written && test "$was" = of-c1`)
 	vagoth("stop", "c3")

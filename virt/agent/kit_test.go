@@ -97,7 +97,14 @@ func newSub() *sub {
 			})
 		case mistify.OnConsole:
 			if a.Type == mistify.Stream {
-				mistify.RegisterConsole(s.Server, name, "Test.TypeConsole", s.attach)
+				typed := mistify.ActionTypeConsole
+				if a.Container {
+					typed = mistify.ActionFor(mistify.TypeContainer, typed)
+				}
+				mistify.RegisterConsole(s.Server, name, "Test."+strings.ToUpper(typed[:1])+typed[1:], func(ctx context.Context, r *mistify.ConsoleRequest) (io.ReadWriteCloser, error) {
+					s.called(name, r.Guest.ID)
+					return s.attach(ctx, r)
+				})
 			}
 		case mistify.OnHost:
 			mistify.Register(s.Server, name, func(_ context.Context, r *mistify.StatusRequest) (*mistify.StatusResponse, error) {

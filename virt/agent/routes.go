@@ -101,7 +101,7 @@ func (s *server) actionRoutes() []route {
 	all = append(all, route{method: "POST", path: "/guests/:guest/" + mistify.ActionSave, do: s.save, in: mistify.SaveRequest{}, out: mistify.Job{}, status: http.StatusAccepted, role: auth.Operator,
 		help: "make an image of what a container has written, called dest"})
 	return append(all, route{method: "POST", path: "/guests/:guest/" + mistify.ActionConsole, do: s.console, in: "", out: "", media: octets, role: auth.Operator, load: stream, line: true,
-		help: "a guest's serial console: the body is typed while the answer is what the guest prints, until either side ends it"})
+		help: "a guest's serial console, or a container's terminal or output: the body is typed while the answer is what the guest prints, until either side ends it"})
 }
 
 func (s *server) snapshotRoutes(prefix, what string) []route {

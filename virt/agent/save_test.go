@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +10,35 @@ import (
 	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/mistify"
 )
+
+// A container's console is that of its own action, and no virtual machine's.
+func TestContainerConsole(t *testing.T) {
+	h := newHost(t, hostOptions{})
+	h.create(vm1)
+	if j := h.ended(h.want(202, "POST", "/guests", `{"id":"`+ct1+`","type":"container","image":"busybox"}`).job()); j.Status != mistify.JobComplete {
+		t.Fatalf("%+v", j)
+	}
+	for id, method := range map[string]string{vm1: "Test.Console", ct1: "Test.ContainerConsole"} {
+		rw, err := h.client.Console(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(rw, "hello\nexit\n"); err != nil {
+			t.Error(err)
+		}
+		if all, err := io.ReadAll(rw); err != nil || string(all) != "console of "+id+"\nhello\n" {
+			t.Errorf("%s shows %q (%v)", id, all, err)
+		}
+		_ = rw.Close()
+		if calls := h.sub.seen(); !slices.Contains(calls, method+" "+id) {
+			t.Errorf("the sub-agent was asked %q, want %s", calls, method)
+		}
+	}
+	delete(h.agent.actions, "containerConsole")
+	if _, err := h.client.Console(t.Context(), ct1); !errors.Is(err, virt.ErrUnsupported) {
+		t.Errorf("an agent that has none of containers: %v", err)
+	}
+}
 
 // A container is saved by a job of its own, for the manager's job if there is one:
 // so that the next attempt knows what this one has made.

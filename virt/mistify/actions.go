@@ -86,6 +86,8 @@ func Actions() []Action {
 		Action{Name: "downloadSnapshot", Type: Stream, On: OnSnapshot, Help: "copies a snapshot out"},
 		Action{Name: ActionConsole, Type: Stream, On: OnConsole, Addition: true, Help: "shows what a guest prints on its serial console"},
 		Action{Name: ActionTypeConsole, Type: Info, On: OnConsole, Addition: true, Help: "types into a serial console that is attached"},
+		Action{Name: prefixed(ActionConsole), Base: ActionConsole, Type: Stream, On: OnConsole, Container: true, Addition: true, Help: "shows what a container prints, on its terminal if it has one"},
+		Action{Name: prefixed(ActionTypeConsole), Base: ActionTypeConsole, Type: Info, On: OnConsole, Container: true, Addition: true, Help: "types into a container's terminal that is attached"},
 	)
 	for i := range list {
 		if list[i].Base == "" {
@@ -96,8 +98,8 @@ func Actions() []Action {
 }
 
 // ActionFor returns the name of what base is to a guest or image of this type:
-// "create" is "containerCreate" to a container. Metrics, snapshots, consoles
-// and status have one name for all.
+// "create" is "containerCreate" to a container. Metrics, snapshots and status have
+// one name for all.
 func ActionFor(guestType, base string) string {
 	if guestType != TypeContainer || !hasContainerForm(base) {
 		return base
@@ -107,8 +109,7 @@ func ActionFor(guestType, base string) string {
 
 func hasContainerForm(base string) bool {
 	return base != "" && base != "status" && !strings.HasPrefix(base, containerPrefix) &&
-		!strings.HasSuffix(base, "Metrics") && !strings.HasSuffix(base, "Snapshot") && !strings.HasSuffix(base, "Snapshots") &&
-		base != ActionConsole && base != ActionTypeConsole
+		!strings.HasSuffix(base, "Metrics") && !strings.HasSuffix(base, "Snapshot") && !strings.HasSuffix(base, "Snapshots")
 }
 
 func prefixed(base string) string {

@@ -72,7 +72,8 @@ func consoleCmd(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "console VM", Short: "attach to a VM's serial console; Ctrl-] leaves it",
 		Long: `Attach to a VM's serial console: what it prints is shown, what is typed is sent to
-it. Ctrl-] leaves it, and so does the VM when it stops. --vnc says where its screen
+it. Ctrl-] leaves it, and so does the VM when it stops. A container's is the terminal
+of its program, or what that prints if it has none, which the first line says. --vnc says where its screen
 is to be had, on the host.`,
 		Args: args(1, 1, "a VM"),
 		RunE: func(cmd *cobra.Command, args []string) error {

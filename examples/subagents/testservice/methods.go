@@ -58,6 +58,7 @@ func (h *host) register(s *mistify.Server) {
 	mistify.RegisterStream(s, "Test.DownloadSnapshot", "/snapshots/download", h.download)
 	mistify.Register(s, "Test.Status", h.status)
 	mistify.RegisterConsole(s, "Test.Console", "Test.TypeConsole", h.console)
+	mistify.RegisterConsole(s, "Test.ConsoleContainer", "Test.TypeConsoleContainer", h.console)
 }
 
 // What a method does to a guest beside giving it a state of virt.

@@ -66,10 +66,11 @@ type able struct {
 	virt.Meter
 	virt.Imager
 	virt.Saver
+	virt.Consoler
 }
 
 // fixture is a driver over an agent over the sub-agent over a dockerd.
-func (b *bench) fixture(image, url string, hung func(t *testing.T) virt.Host) drivertest.Fixture {
+func (b *bench) fixture(image, says, url string, hung func(t *testing.T) virt.Host) drivertest.Fixture {
 	b.Helper()
 	d, err := remote.Open(b.Context(), remote.Defaults(), virt.DriverDeps{Name: "agents"})
 	if err != nil {
@@ -83,13 +84,13 @@ func (b *bench) fixture(image, url string, hung func(t *testing.T) virt.Host) dr
 	var n atomic.Int64
 	container := func(*testing.T) virt.Guest {
 		id := uuid.NewString()
-		g := virt.Guest{ID: id, UUID: id, Name: "c-" + id[:13], Definition: virt.Definition{Type: mistify.TypeContainer, CPU: 1, Memory: 16, Image: image}}
+		g := virt.Guest{ID: id, UUID: id, Name: "c-" + id[:13], Definition: virt.Definition{Type: mistify.TypeContainer, CPU: 1, Memory: 16, Image: image, Console: virt.Console{Terminal: true}}}
 		g.Definition = virt.Filled(id, g.Definition)
 		return g
 	}
 	return drivertest.Fixture{
-		Driver: able{d, d, d, d, d, d}, Hosts: []virt.Host{{ID: "h1", Address: b.newAgent()}}, Settle: 20 * time.Second, Timeout: time.Minute, Grace: 10 * time.Second, Hung: hung,
-		Guest: container, Container: container,
+		Driver: able{d, d, d, d, d, d, d}, Hosts: []virt.Host{{ID: "h1", Address: b.newAgent()}}, Settle: 20 * time.Second, Timeout: time.Minute, Grace: 10 * time.Second, Hung: hung,
+		Guest: container, Container: container, Console: &drivertest.Console{Type: "echo hel''lo\n", Says: says},
 		Image: func(*testing.T) virt.ImageRequest {
 			return virt.ImageRequest{ID: fmt.Sprintf("fetched/image-%d", n.Add(1)), Type: mistify.TypeContainer, Source: fmt.Sprintf("%s/image.tar?%d", url, n.Load())}
 		},
@@ -107,7 +108,7 @@ func TestConformance(t *testing.T) {
 	url := web(t, map[string][]byte{"image.tar": pack(t, goodParts()...)})
 	drivertest.Run(t, func(t *testing.T) drivertest.Fixture {
 		b := newBench(t, newFake(t).socket, nil)
-		return b.fixture("base", url, func(t *testing.T) virt.Host {
+		return b.fixture("base", "/ # echo hel''lo", url, func(t *testing.T) virt.Host {
 			f := newFake(t)
 			f.put(func() {
 				f.before = func(_ http.ResponseWriter, r *http.Request) bool { <-r.Context().Done(); return true }
@@ -122,7 +123,7 @@ func TestConformance(t *testing.T) {
 		k := testbed.NewDocker(t)
 		url := web(t, map[string][]byte{"image.tar": k.Ask(t, http.MethodGet, "/images/"+testbed.Busybox+"/get", nil)})
 		drivertest.Run(t, func(t *testing.T) drivertest.Fixture {
-			f := newBench(t, k.Socket(), func(o *docker.Options) { o.Grace = time.Second }).fixture(testbed.Busybox, url, nil)
+			f := newBench(t, k.Socket(), func(o *docker.Options) { o.Grace = time.Second }).fixture(testbed.Busybox, "hello", url, nil)
 			f.NoShutdown = true // a shell that has just begun does not hear it; TestReal asks again
 			return f
 		})

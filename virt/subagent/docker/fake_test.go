@@ -41,6 +41,8 @@ type box struct {
 	Memory, NanoCPUs       int64
 	Networks               map[string]bool
 	Signal                 string
+	Tty, OpenStdin         bool
+	lines                  []net.Conn // of who is attached
 	began                  time.Time
 }
 
@@ -218,6 +220,7 @@ func (f *fake) listContainers(w http.ResponseWriter, r *http.Request) {
 func (f *fake) create(w http.ResponseWriter, r *http.Request) {
 	var c struct {
 		Image, StopSignal string
+		Tty, OpenStdin    bool
 		Labels            map[string]string
 		HostConfig        struct {
 			Memory, NanoCpus int64
@@ -237,7 +240,7 @@ func (f *fake) create(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f.count++
-	b := &box{ID: sum(fmt.Sprint(name, f.count)), Name: name, State: "created", Image: c.Image, Labels: c.Labels, Memory: c.HostConfig.Memory, NanoCPUs: c.HostConfig.NanoCpus, Networks: map[string]bool{}}
+	b := &box{ID: sum(fmt.Sprint(name, f.count)), Name: name, State: "created", Image: c.Image, Labels: c.Labels, Tty: c.Tty, OpenStdin: c.OpenStdin, Memory: c.HostConfig.Memory, NanoCPUs: c.HostConfig.NanoCpus, Networks: map[string]bool{}}
 	if c.HostConfig.NetworkMode != "none" {
 		b.Networks[c.HostConfig.NetworkMode] = true
 	}
@@ -277,6 +280,9 @@ func (f *fake) container(w http.ResponseWriter, r *http.Request, name, verb stri
 			b.began = time.Now()
 		}
 		b.State = state
+		if state == "exited" {
+			b.hangUp()
+		}
 		w.WriteHeader(204)
 	}
 	switch {
@@ -293,7 +299,7 @@ func (f *fake) container(w http.ResponseWriter, r *http.Request, name, verb stri
 			networks[n] = map[string]any{"IPAddress": "172.17.0.2"}
 		}
 		say(w, 200, map[string]any{
-			"Id": b.ID, "Name": "/" + b.Name, "State": map[string]any{"Status": b.State}, "Config": map[string]any{"Labels": b.Labels},
+			"Id": b.ID, "Name": "/" + b.Name, "State": map[string]any{"Status": b.State}, "Config": map[string]any{"Labels": b.Labels, "Tty": b.Tty, "OpenStdin": b.OpenStdin},
 			"HostConfig": map[string]any{"Memory": b.Memory, "NanoCpus": b.NanoCPUs}, "NetworkSettings": map[string]any{"Networks": networks},
 		})
 	case verb == "stats":
@@ -307,6 +313,8 @@ func (f *fake) container(w http.ResponseWriter, r *http.Request, name, verb stri
 		_ = json.NewDecoder(r.Body).Decode(&c)
 		b.Memory, b.NanoCPUs = c.Memory, c.NanoCpus
 		say(w, 200, map[string]any{})
+	case verb == "attach":
+		b.attach(w, r)
 	case verb == "start" && b.State == "running":
 		w.WriteHeader(304)
 	case verb == "start", verb == "restart":
@@ -325,6 +333,43 @@ func (f *fake) container(w http.ResponseWriter, r *http.Request, name, verb stri
 	default:
 		wrong(w, 404, "page not found")
 	}
+}
+
+// attach is a terminal that repeats what is typed, or output in pieces.
+func (b *box) attach(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Query().Get("stream") != "1" || r.URL.Query().Get("stdin") == "1" != b.Tty || r.Header.Get("Upgrade") != "tcp" {
+		wrong(w, 400, "who attaches like that?")
+		return
+	}
+	line := upgrade(w)
+	b.lines = append(b.lines, line)
+	if !b.Tty {
+		_, _ = line.Write([]byte("\x01\x00\x00\x00\x00\x00\x00\x04says\x02\x00\x00\x00\x00\x00\x00\x05 oops"))
+		return
+	}
+	go func() {
+		_, _ = io.WriteString(line, "/ # ")
+		_, _ = io.Copy(line, line)
+		_ = line.Close()
+	}()
+}
+
+// upgrade answers as dockerd does where a connection is taken over.
+func upgrade(w http.ResponseWriter) net.Conn {
+	line, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(err)
+	}
+	_, _ = io.WriteString(line, "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+	return line
+}
+
+// hangUp is the end of a container.
+func (b *box) hangUp() {
+	for _, line := range b.lines {
+		_ = line.Close()
+	}
+	b.lines = nil
 }
 
 func (f *fake) listImages(w http.ResponseWriter) {

@@ -209,7 +209,7 @@ func (d *Docker) nameIsFree(ctx context.Context, v virt.Guest) error {
 func (d *Docker) complete(ctx context.Context, p *plan, f *found) error {
 	v := p.guest
 	if made := f.is.Config.Labels[labelMade]; made != p.made {
-		return fmt.Errorf("%w: the container of guest %s was made of another image or for other networks, and neither can be changed: undefine it first", virt.ErrConflict, v.UUID)
+		return fmt.Errorf("%w: the container of guest %s was made of another image, for other networks or with another console, and none of these can be changed: undefine it first", virt.ErrConflict, v.UUID)
 	}
 	for _, l := range p.networks {
 		if _, on := f.is.NetworkSettings.Networks[l.network]; on {

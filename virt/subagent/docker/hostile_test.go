@@ -56,6 +56,10 @@ func (b *bench) calls() map[string]func(context.Context) error {
 			_, err := b.d.DeleteImage(ctx, &mistify.ImageRequest{ID: "x"})
 			return err
 		},
+		"attach": func(ctx context.Context) error {
+			_, err := b.d.Console(ctx, &mistify.ConsoleRequest{Guest: g})
+			return err
+		},
 		"save": func(ctx context.Context) error {
 			_, err := b.d.SaveContainer(ctx, &docker.SaveRequest{ID: g.ID, Dest: "x"})
 			return err

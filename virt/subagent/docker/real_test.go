@@ -175,6 +175,8 @@ func TestReal(t *testing.T) {
 	}
 	k.Ask(t, http.MethodDelete, "/containers/foreign", nil)
 
+	b.consoles(k)
+
 	// And all of it goes.
 	for _, g := range []*mistify.Guest{g, other} {
 		b.must(b.d.DeleteContainer, g, "")

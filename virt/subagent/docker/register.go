@@ -29,6 +29,7 @@ func (d *Docker) Register(s *mistify.Server) {
 	on(s, d.PauseContainer, "PauseContainer")
 	on(s, d.UnpauseContainer, "UnpauseContainer")
 	on(s, d.SaveContainer, "SaveContainer")
+	mistify.RegisterConsole(s, Service+".AttachContainer", Service+".TypeContainer", d.Console)
 	on(s, d.Status, "Status")
 	on(s, d.CPUMetrics, "CpuMetrics", "CPUMetrics")
 	on(s, d.DiskMetrics, "DiskMetrics")
@@ -69,6 +70,8 @@ func Stages() []subagent.Stage {
 		{Action: "containerGetImage", Method: Service + ".GetImage", Idempotent: true},
 		{Action: "containerFetchImage", Method: Service + ".FetchImage", Idempotent: true},
 		{Action: "containerDeleteImage", Method: Service + ".DeleteImage"},
+		{Action: "containerConsole", Method: Service + ".AttachContainer"},
+		{Action: "containerTypeConsole", Method: Service + ".TypeContainer"},
 		{Action: "status", Method: Service + ".Status", Idempotent: true},
 		{Action: "cpuMetrics", Method: Service + ".CpuMetrics", Idempotent: true},
 		{Action: "diskMetrics", Method: Service + ".DiskMetrics", Idempotent: true},

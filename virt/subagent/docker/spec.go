@@ -98,21 +98,22 @@ func planned(v virt.Guest) (*plan, error) {
 		taken[l.network] = true
 		p.networks = append(p.networks, l)
 	}
-	p.made, err = digest(p.image, d.NICs)
+	p.made, err = digest(p.image, d)
 	return p, err
 }
 
 // digest tells one container from another, as far as it cannot be changed.
-func digest(image reference, nics []virt.NIC) (string, error) {
+func digest(image reference, d virt.Definition) (string, error) {
 	type nic struct {
 		Type, Network, Address string
 		Forward                []virt.Forward
 	}
 	same := struct {
-		Image string
-		NICs  []nic
-	}{Image: image.String()}
-	for _, n := range nics {
+		Image    string
+		NICs     []nic
+		Terminal bool `json:",omitempty"`
+	}{Image: image.String(), Terminal: d.Console.Terminal}
+	for _, n := range d.NICs {
 		same.NICs = append(same.NICs, nic{n.Type, n.Network, n.Address, n.Forward})
 	}
 	data, err := json.Marshal(same)
@@ -201,7 +202,7 @@ func (d *Docker) resources(v virt.Guest) container.Resources {
 func (d *Docker) creation(p *plan, job string) moby.ContainerCreateOptions {
 	v := p.guest
 	labels := map[string]string{labelGuest: v.UUID, labelName: v.Name, labelNode: v.ID, labelTenant: v.Tenant, labelMade: p.made, labelJob: job}
-	c := &container.Config{Image: p.image.String(), Labels: labels}
+	c := &container.Config{Image: p.image.String(), Labels: labels, Tty: v.Definition.Console.Terminal, OpenStdin: v.Definition.Console.Terminal}
 	if hostnames.MatchString(v.Name) {
 		c.Hostname = v.Name
 	}

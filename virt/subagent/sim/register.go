@@ -86,6 +86,10 @@ func (a *Agent) methods() (list []method) {
 			mistify.RegisterConsole(s, name, Service+".TypeConsole", a.Console)
 		}},
 		method{"typeConsole", "TypeConsole", false, func(*mistify.Server, string) {}}, // with the one before
+		method{"containerConsole", "ContainerConsole", false, func(s *mistify.Server, name string) {
+			mistify.RegisterConsole(s, name, Service+".ContainerTypeConsole", a.Console)
+		}},
+		method{"containerTypeConsole", "ContainerTypeConsole", false, func(*mistify.Server, string) {}},
 	)
 }
 
