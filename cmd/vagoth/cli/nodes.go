@@ -27,7 +27,7 @@ func newCmd(a *app) *cobra.Command {
 		Long: `Create a node, all of it or nothing.
 
 KEY=VALUE pairs are cpu, memory (512 is MB; 2G), disk (10G; may be repeated),
-image, type (vm or container), kernel, initrd, cmdline, network (may be repeated),
+image, type (vm or container), terminal (yes: for a container), kernel, initrd, cmdline, network (may be repeated),
 user_data, meta_data and network_config for cloud-init (or @FILE with it; no answer shows user_data),
 or what the provisioner takes, such as template and size. --definition reads a whole
 definition from a file (JSON or YAML; - is standard input); the pairs win over
@@ -35,7 +35,7 @@ it.`,
 		Example: `  vagoth new web1 template=debian size=small
   vagoth new db1 cpu=4 memory=8G disk=20G network=lan --tag role=db
   vagoth new web1 cpu=1 memory=1G image=debian user_data=@web1.yaml
-  vagoth new c1 type=container image=busybox:1.36 cpu=1 memory=64M
+  vagoth new c1 type=container image=busybox:1.36 cpu=1 memory=64M terminal=yes
   vagoth new web1 --definition web1.yaml --dry-run`,
 		Args: args(1, -1, "an ID for the node, then KEY=VALUE pairs"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -57,7 +57,7 @@ func (a *app) readInput(name string) ([]byte, error) {
 //
 // Of user_data, meta_data and network_config @FILE is what the file holds.
 func (a *app) pairs(doc registry.Document, list []string) (registry.Document, map[string]string, error) {
-	set, boot, seed, more := map[string]any{}, map[string]any{}, map[string]any{}, map[string]string{}
+	set, boot, seed, console, more := map[string]any{}, map[string]any{}, map[string]any{}, map[string]any{}, map[string]string{}
 	var disks, nics []any
 	for _, arg := range list {
 		k, v, ok := strings.Cut(arg, "=")
@@ -78,6 +78,11 @@ func (a *app) pairs(doc registry.Document, list []string) (registry.Document, ma
 			nics = append(nics, map[string]any{"network": v})
 		case "image", "type":
 			set[k] = v
+		case "terminal":
+			if v != "yes" && v != "no" {
+				return doc, nil, usagef("terminal: %q is neither yes nor no", v)
+			}
+			console[k] = v == "yes"
 		case "kernel", "initrd", "cmdline":
 			boot[k] = v
 		case "user_data", "meta_data", "network_config":
@@ -104,7 +109,7 @@ func (a *app) pairs(doc registry.Document, list []string) (registry.Document, ma
 			set[k] = v
 		}
 	}
-	for k, given := range map[string]map[string]any{"boot": boot, "cloud_init": seed} {
+	for k, given := range map[string]map[string]any{"boot": boot, "cloud_init": seed, "console": console} {
 		if len(given) == 0 {
 			continue
 		}
