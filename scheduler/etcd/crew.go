@@ -113,14 +113,15 @@ func (c *crew) seen(alive map[string]member, revision int64) {
 	c.revision = revision
 	for name, h := range c.hands {
 		_, was := c.alive[name]
-		if _, is := alive[name]; is {
+		_, is := alive[name]
+		if was && is {
 			continue
 		}
 		if was {
 			h.active = false
 			close(h.gone)
 		}
-		if len(h.early) == 0 { // else what it said still counts
+		if is || len(h.early) == 0 { // else what it said still counts
 			delete(c.hands, name)
 		}
 	}

@@ -91,6 +91,29 @@ func TestLargePackage(t *testing.T) {
 	}
 }
 
+// A manager that says something before its session is known here is one of the crew once it is.
+func TestKnownLater(t *testing.T) {
+	c := newCrew(nil, nil, map[string]member{})
+	isGone := func() bool {
+		select {
+		case <-c.hand("m").gone:
+			return true
+		default:
+			return false
+		}
+	}
+	for i, alive := range []bool{false, true, true, false, false} {
+		if isGone() == alive {
+			t.Errorf("look %d: gone is %v, alive is %v", i, !alive, alive)
+		}
+		next := map[string]member{}
+		if i < 2 {
+			next["m"] = member{Name: "m"}
+		}
+		c.seen(next, int64(i))
+	}
+}
+
 // Where all managers end, one after the other, what ran is given back, and not lost: the
 // last one to lead takes the answers of those that have gone.
 func TestClosedTogether(t *testing.T) {
