@@ -25,6 +25,13 @@ func Refused(err error) error {
 	return nil
 }
 
+// Elects is an error of members that have just lost their leader, and have another one
+// soon: what only reads is asked again.
+func Elects(err error) bool {
+	return errors.Is(err, rpctypes.ErrLeaderChanged) || errors.Is(err, rpctypes.ErrNoLeader) || errors.Is(err, rpctypes.ErrNotLeader) ||
+		errors.Is(err, rpctypes.ErrTimeoutDueToLeaderFail)
+}
+
 // isDenied reports whether etcd knows us and does not let us.
 func isDenied(err error) bool {
 	for _, e := range []error{rpctypes.ErrPermissionDenied, rpctypes.ErrAuthFailed, rpctypes.ErrUserEmpty, rpctypes.ErrInvalidAuthToken,

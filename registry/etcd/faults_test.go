@@ -356,6 +356,40 @@ func TestLeaderChangesAndMemberLoss(t *testing.T) {
 	<-f.done
 }
 
+// Who only looks, or changes nothing in the end, does not notice that the leader changes.
+func TestLookingWhileLeadersChange(t *testing.T) {
+	cluster := etcdtest.Start(t)
+	c := quick("")
+	c.Endpoints, c.Timeout = cluster.URLs(), 10*time.Second
+	r := openAt(t, c)
+	closed(t, r)
+	if err := add(t.Context(), r, "a"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var looking sync.WaitGroup
+	veto := errors.New("nothing is to be changed")
+	for range 2 {
+		looking.Go(func() {
+			for ctx.Err() == nil {
+				err := r.Update(t.Context(), func(tx registry.Tx) error {
+					_, err := tx.Get("a")
+					return errors.Join(veto, err)
+				})
+				if !errors.Is(err, veto) || errors.Is(err, registry.ErrNotFound) {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 3 {
+		cluster.MoveLeader()
+	}
+	stop()
+	looking.Wait()
+}
+
 // A role that is taken away, and a password that has changed, are told as what
 // they are, and cost nothing when they are put right.
 func TestRevokedCredentials(t *testing.T) {

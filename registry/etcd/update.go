@@ -68,7 +68,16 @@ func (r *Registry) confirmed(ctx context.Context, s *index.Staged, outcome error
 	}
 	waiting, cancel := r.bounded(ctx)
 	defer cancel()
-	resp, err := r.client.Txn(waiting).If(r.conditions(s, nil)...).Else(r.where()).Commit()
+	var wait backoff
+	var resp *clientv3.TxnResponse
+	var err error
+	for { // it only reads: the client repeats such a Get by itself, and no transaction
+		resp, err = r.client.Txn(waiting).If(r.conditions(s, nil)...).Else(r.where()).Commit()
+		if !etcdclient.Elects(err) || waiting.Err() != nil {
+			break
+		}
+		wait.sleep(waiting)
+	}
 	switch {
 	case err != nil:
 		return false, r.unread(ctx, err)
