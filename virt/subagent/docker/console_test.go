@@ -177,6 +177,9 @@ func TestConsoleHostile(t *testing.T) {
 	}
 	t.Run("hangs", func(t *testing.T) {
 		f.put(func() {
+			for _, b := range f.containers {
+				b.State = "running"
+			}
 			f.before = func(_ http.ResponseWriter, r *http.Request) bool {
 				if strings.HasSuffix(r.URL.Path, "/attach") {
 					<-r.Context().Done()
