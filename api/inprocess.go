@@ -103,11 +103,11 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}()
 	select {
 	case <-rw.begun:
-	case <-ctx.Done(): // by the caller, by Close, or by the handler's end, which answers
-		select {
-		case <-rw.begun:
-		default:
-			return nil, context.Cause(ctx)
+	case <-ctx.Done(): // by the caller, by Close, or by the handler's end, which has answered
+	}
+	for _, gone := range []context.Context{req.Context(), t.ended} {
+		if gone.Err() != nil { // also if the handler has noticed, and has answered that
+			return nil, context.Cause(gone)
 		}
 	}
 	length := int64(-1)

@@ -188,6 +188,26 @@ func TestInProcessPanic(t *testing.T) {
 	}
 }
 
+// A caller whose context has ended is told that, and not what the handler makes of it.
+func TestInProcessCancelled(t *testing.T) {
+	entered := make(chan struct{})
+	tr := transport(t, func(w http.ResponseWriter, r *http.Request) {
+		entered <- struct{}{}
+		<-r.Context().Done()
+		w.WriteHeader(http.StatusTeapot)
+	})
+	for range 200 {
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			<-entered
+			cancel()
+		}()
+		if resp, err := ask(ctx, tr, "GET", nil); !errors.Is(err, context.Canceled) {
+			t.Fatalf("%v, %+v", err, resp)
+		}
+	}
+}
+
 func TestInProcessHead(t *testing.T) {
 	tr := transport(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "5")
