@@ -3,7 +3,9 @@ package etcd
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/vagoth/vagoth/registry"
@@ -112,6 +114,22 @@ func TestKnownLater(t *testing.T) {
 		}
 		c.seen(next, int64(i))
 	}
+}
+
+// A manager that ends does not wait for ever for somebody who leads.
+func TestByeEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := &session{name: "m", alive: t.Context()}
+		s := &Scheduler{
+			cfg: Defaults(), log: slog.New(slog.DiscardHandler),
+			closing: t.Context(), view: &view{session: v, next: make(chan struct{})},
+		}
+		began := time.Now()
+		newWorker(s).bye(v)
+		if took := time.Since(began); took != s.patience() {
+			t.Errorf("it took %v", took)
+		}
+	})
 }
 
 // Where all managers end, one after the other, what ran is given back, and not lost: the

@@ -140,17 +140,23 @@ func (v *view) boss() boss {
 }
 
 // bye tells whoever leads that this manager has nothing, as the one who led when Run
-// ended did not hear of it: it may have meant to give it jobs.
+// ended did not hear of it: it may have meant to give it jobs. It tries for as long as
+// calls wait for a leader; then such jobs count as lost when the session has ended.
 func (w *worker) bye(v *session) {
-	for {
+	ctx, cancel := context.WithTimeout(inside(v.alive), w.s.patience())
+	defer cancel()
+	for ctx.Err() == nil {
 		now := w.s.current()
-		if now.session != v || v.alive.Err() != nil {
+		if now.session != v {
 			return
 		}
-		if b := now.boss(); b != nil && b.bye(v.alive, v.name) == nil {
+		if b := now.boss(); b != nil && b.bye(ctx, v.name) == nil {
 			return
 		}
-		w.s.pause(inside(v.alive), now)
+		w.s.pause(ctx, now)
+	}
+	if v.alive.Err() == nil {
+		w.s.log.Warn("scheduler: nobody who leads was told that this manager ends", "waited", w.s.patience())
 	}
 }
 
