@@ -1,0 +1,80 @@
+package etcd
+
+import (
+	"context"
+	"iter"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/vagoth/vagoth/internal/journal"
+	"github.com/vagoth/vagoth/scheduler"
+	"github.com/vagoth/vagoth/scheduler/engine"
+)
+
+// heldLog keeps nothing, and writes when it may.
+type heldLog struct {
+	turn chan struct{} // has room for one: who has it writes
+	n    uint64
+}
+
+func (l *heldLog) AppendBatch(_ context.Context, records [][]byte) (uint64, error) {
+	<-l.turn
+	defer func() { l.turn <- struct{}{} }()
+	l.n += uint64(len(records))
+	return l.n, nil
+}
+
+func (l *heldLog) WriteSnapshot(context.Context, uint64, iter.Seq2[[]byte, error]) error { return nil }
+func (l *heldLog) Stats() journal.Stats                                                  { return journal.Stats{} }
+func (l *heldLog) Close() error                                                          { return nil }
+
+// An answer is acknowledged when the log has it, and not before: whoever gave it keeps it
+// for the next leader until then.
+func TestAnswerWaitsForTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		alive, end := context.WithCancelCause(t.Context())
+		v := &session{name: "leader", alive: alive, end: end}
+		c := newCrew(&Scheduler{closing: t.Context(), log: slog.New(slog.DiscardHandler)}, v, map[string]member{"m": {Name: "m"}})
+		l := &heldLog{turn: make(chan struct{}, 1)}
+		l.turn <- struct{}{}
+		deps := scheduler.Deps{Actions: map[string]scheduler.Action{"do": {Run: func(context.Context, scheduler.Task) (any, error) { return nil, nil }}}}
+		e, err := engine.Open(t.Context(), Defaults().Queueing, deps, engine.Ground{Crew: c, Open: func(context.Context, journal.Loader) (engine.Log, error) { return l, nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.take(e)
+		orders := make(chan order, 1)
+		joined, leave := context.WithCancel(t.Context())
+		var work sync.WaitGroup
+		work.Go(func() {
+			_ = c.join(joined, "m", false, nil, func(o order) error { orders <- o; return nil })
+		})
+		if _, err := e.Submit(t.Context(), scheduler.Package{Jobs: []scheduler.Job{{ID: "a", Queue: "q", Action: "do"}}}); err != nil {
+			t.Fatal(err)
+		}
+		o := <-orders
+		<-l.turn
+		heard := make(chan error, 1)
+		work.Go(func() { heard <- c.answered(t.Context(), "m", o.Ref, &answer{}) })
+		synctest.Wait()
+		if len(heard) > 0 {
+			t.Error("it was acknowledged before it was written")
+		}
+		l.turn <- struct{}{}
+		if err := <-heard; err != nil {
+			t.Error(err)
+		}
+		if st, err := e.Status(t.Context(), "a"); err != nil || st.State != scheduler.Succeeded {
+			t.Errorf("it is %+v, %v", st, err)
+		}
+		leave()
+		work.Wait()
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+		end(nil)
+		c.driving.Wait()
+	})
+}
