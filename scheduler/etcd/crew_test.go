@@ -2,8 +2,10 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"log/slog"
+	"net"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -77,4 +79,44 @@ func TestAnswerWaitsForTheLog(t *testing.T) {
 		end(nil)
 		c.driving.Wait()
 	})
+}
+
+// A manager whose Run ends while nobody leads has a last word for the next leader: it has
+// nothing. So what it was meant to get is given back, and not lost.
+func TestLastWord(t *testing.T) {
+	n, err := newTLS(Defaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	alive, end := context.WithCancelCause(t.Context())
+	defer end(nil)
+	v := &session{name: "m", alive: alive, end: end}
+	s := &Scheduler{cfg: Defaults(), net: n, closing: t.Context(), log: slog.New(slog.DiscardHandler)}
+	s.worker = newWorker(s)
+	s.view = &view{session: v, next: make(chan struct{})}
+	dead, err := net.Listen("tcp", "127.0.0.1:0") // who leads, and does not answer
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = dead.Close() }()
+	s.show(&view{session: v, leader: member{Name: "dead", Address: dead.Addr().String()}})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- s.Run(ctx, scheduler.RunOptions{}) }()
+	asked, err := dead.Accept() // to join
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	_ = errors.Join(asked.Close(), dead.Close()) // it is gone
+	c := newCrew(s, v, map[string]member{"m": {Name: "m"}})
+	s.show(&view{session: v, leader: member{Name: "m"}, office: &office{session: v, crew: c}})
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h := c.hands["m"]; h == nil || !h.joined || h.active {
+		t.Errorf("the next leader knows of it: %+v", h)
+	}
 }
