@@ -244,6 +244,7 @@ func (d HostDefinition) problems() []string {
 		f.add("driver", "name one of the [drivers.NAME] sections")
 	}
 	f.text("address", d.Address)
+	f.text("peer", d.Peer)
 	seen := map[string]string{}
 	for i, t := range d.Types {
 		at := fmt.Sprintf("types[%d]", i)

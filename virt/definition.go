@@ -109,6 +109,7 @@ type Placement struct {
 type HostDefinition struct {
 	Driver  string `json:"driver"`            // a [drivers.NAME]
 	Address string `json:"address,omitempty"` // what the driver is to reach, such as a libvirt URI; its config's if empty
+	Peer    string `json:"peer,omitempty"`    // the libvirt URI by which other hosts' libvirtd reach its own, to move VMs there while they run, where an agent drives them
 
 	CPU    int64    `json:"cpu,omitempty"`    // hardware threads
 	Memory int64    `json:"memory,omitempty"` // MB

@@ -58,6 +58,18 @@ type Migrator interface {
 	Migrate(ctx context.Context, from, to Host, g Guest, live bool) error
 }
 
+// LiveMigrator is a Driver that can move a guest that runs, without disks of its
+// own; one that is off it moves by defining it there.
+type LiveMigrator interface {
+	// MigrateLive moves a guest that runs. After an error the guest is where Info
+	// finds it once both hosts are settled.
+	MigrateLive(ctx context.Context, from, to Host, g Guest) error
+	// Settle returns when nothing that the host was asked for the guest is under
+	// way, or will be, with a token no higher than that in the trail: what Info says
+	// from then on stays so.
+	Settle(ctx context.Context, h Host, g Guest) error
+}
+
 // Measurer is a Driver that can say what a host has.
 type Measurer interface {
 	Capacity(ctx context.Context, h Host) (Capacity, error)
@@ -75,6 +87,7 @@ type Consoler interface {
 type Host struct {
 	ID      string
 	Address string // from its definition; the driver's own if empty
+	Peer    string // from its definition: where guests that run are moved to; "" if they are not
 }
 
 // Guest is a VM as a driver needs it.

@@ -67,7 +67,7 @@ func HostOf(n *registry.Node) (Host, HostDefinition, error) {
 	if err != nil {
 		return Host{}, d, fmt.Errorf("node %s is no hypervisor: %w", n.ID(), err)
 	}
-	return Host{ID: n.ID(), Address: d.Address}, d, nil
+	return Host{ID: n.ID(), Address: d.Address, Peer: d.Peer}, d, nil
 }
 
 // unlimitedDisk is the disk capacity, in MB, of a host of which nobody knows

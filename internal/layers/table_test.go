@@ -122,7 +122,7 @@ var thirdParty = map[string][]string{
 	"go.etcd.io/etcd/server/v3":                {tests},
 	"github.com/robfig/cron/v3":                {"monitor/poll"},
 	"github.com/santhosh-tekuri/jsonschema/v6": {"virt"},
-	"github.com/digitalocean/go-libvirt":       {"virt/libvirt"},
+	"github.com/digitalocean/go-libvirt":       {"virt/libvirt", tests}, // a sampler asks libvirtd itself
 	"libvirt.org/go/libvirtxml":                {"virt/libvirt"},
 	"gopkg.in/ini.v1":                          {"manager/config"},
 	"github.com/ulikunitz/xz":                  {"virt/subagent/fetch"},

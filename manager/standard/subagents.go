@@ -105,6 +105,7 @@ type libvirtConfig struct {
 	Connections int           `ini:"connections" help:"for calls that change something, and as many for those that only look" min:"1" max:"64"`
 	MaxDomains  int           `ini:"max_domains" help:"a longer listing is refused" min:"1" max:"100000"`
 	Filter      bool          `ini:"filter" help:"let the NICs of guests on networks and bridges send only from their own MAC and IPv4 address (libvirt's clean-traffic)"`
+	Peers       []string      `ini:"peers" help:"libvirt URIs of other hosts to which guests may be moved while they run, such as qemu+tls://*.example.com/system; empty moves none"`
 }
 
 func libvirtDefaults() libvirtConfig {
@@ -119,7 +120,7 @@ func openLibvirt(ctx context.Context, cfg libvirtConfig, deps subagent.Deps) (su
 	if err != nil {
 		return nil, err
 	}
-	return withLibvirt{overLibvirt{libvirtagent.New(d, libvirtdir.Here(), libvirtagent.Options{Log: deps.Log})}, d}, nil
+	return withLibvirt{overLibvirt{libvirtagent.New(d, libvirtdir.Here(), libvirtagent.Options{Log: deps.Log, Peers: cfg.Peers})}, d}, nil
 }
 
 // overLibvirt is the sub-agent, which itself has nothing to close.

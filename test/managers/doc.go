@@ -4,5 +4,5 @@
 //	TestOnePollerAHost   each host is polled by one of them at a time
 //	TestFaults/ledger    managers that are held, killed, cut off or lose their lease: tokens, order and ends of jobs as the hosts see them
 //	TestFaults/restarts  managers and members of etcd are started again one after the other, under load
-//	TestFaults/vms       managers are killed in the middle of start and migrate, and answers of agents lost: no VM runs on two real hosts
+//	TestFaults/vms       managers are killed in the middle of start and migrate, of VMs that run and of others, and answers of agents lost: no VM runs on two real hosts
 package managers

@@ -3,27 +3,28 @@ package managers
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	golibvirt "github.com/digitalocean/go-libvirt"
+	"github.com/digitalocean/go-libvirt/socket/dialers"
+
 	"github.com/vagoth/vagoth/test/testbed"
-	"github.com/vagoth/vagoth/virt"
-	"github.com/vagoth/vagoth/virt/libvirt"
 )
 
 // sampler asks the libvirtd of each host which VMs run there, again and again, and knows
-// neither agents nor managers.
+// neither agents nor managers, nor a driver.
 type sampler struct {
 	t    *testing.T
-	asks []func(context.Context) (map[string]virt.State, error)
+	asks []*golibvirt.Libvirt
 	stop context.CancelFunc
 	work sync.WaitGroup
 
 	mu      sync.Mutex
 	samples int
+	moving  int // samples that saw a VM run on one host and held ready on the other
 	twice   []string
 }
 
@@ -32,25 +33,16 @@ func newSampler(t *testing.T, hosts ...*testbed.Daemon) *sampler {
 	t.Helper()
 	s := &sampler{t: t}
 	for _, h := range hosts {
-		cfg := libvirt.Defaults()
-		cfg.URI, cfg.Disks, cfg.Emulator = h.URI(), h.File("disks"), "qemu"
-		d, err := libvirt.Open(t.Context(), cfg, virt.DriverDeps{Name: "sampler"})
-		if err != nil {
+		l := golibvirt.NewWithDialer(dialers.NewLocal(dialers.WithSocket(h.Socket())))
+		if err := l.ConnectToURI(golibvirt.QEMUSystem); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
-			if err := d.Close(); err != nil {
+			if err := l.Disconnect(); err != nil {
 				t.Error(err)
 			}
 		})
-		s.asks = append(s.asks, func(ctx context.Context) (map[string]virt.State, error) {
-			l, err := d.Status(ctx, virt.Host{ID: "sampled"})
-			states := map[string]virt.State{}
-			for _, g := range l.Guests {
-				states[g.UUID] = g.State
-			}
-			return states, err
-		})
+		s.asks = append(s.asks, l)
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	s.stop = stop
@@ -64,17 +56,24 @@ func (s *sampler) end() {
 	s.work.Wait()
 }
 
-// runs are the VMs that run, or are held, on a host now.
-func (s *sampler) runs(ctx context.Context, host int) ([]string, error) {
-	states, err := s.asks[host](ctx)
-	maps.DeleteFunc(states, func(_ string, st virt.State) bool { return st != virt.Running && st != virt.Paused })
-	return slices.Sorted(maps.Keys(states)), err
+// list are the VMs of a kind on a host now.
+func (s *sampler) list(host int, kind golibvirt.ConnectListAllDomainsFlags) []golibvirt.UUID {
+	all, _, err := s.asks[host].ConnectListAllDomains(1, kind)
+	if err != nil {
+		s.t.Errorf("the sampler: %v", err)
+	}
+	list := make([]golibvirt.UUID, len(all))
+	for i, d := range all {
+		list[i] = d.UUID
+	}
+	return list
 }
 
 // run looks at one host, at the other, and at both again: what ran there each time was on
-// both at once, as nothing moves there and back in between.
+// both at once, as nothing moves there and back in between. To run is that its processors
+// do: while a VM moves it is held where it goes, and then where it comes from.
 func (s *sampler) run(ctx context.Context) {
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
@@ -82,22 +81,22 @@ func (s *sampler) run(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		looks := make([][]string, 4)
+		looks := make([][]golibvirt.UUID, 4)
 		both := true
-		for i := range looks {
-			var err error
-			if looks[i], err = s.runs(ctx, i%2); err != nil && ctx.Err() == nil {
-				s.t.Errorf("the sampler: %v", err)
-			}
-			if both = err == nil && len(looks[i]) > 0; !both {
-				break
-			}
+		for i := 0; i < len(looks) && both; i++ {
+			looks[i] = s.list(i%2, golibvirt.ConnectListDomainsRunning)
+			both = len(looks[i]) > 0
 		}
+		up := s.list(1, golibvirt.ConnectListDomainsActive)
+		moving := slices.ContainsFunc(s.list(0, golibvirt.ConnectListDomainsActive), func(vm golibvirt.UUID) bool { return slices.Contains(up, vm) })
 		s.mu.Lock()
 		s.samples++
+		if moving {
+			s.moving++
+		}
 		for _, vm := range looks[0] {
 			if both && slices.Contains(looks[1], vm) && slices.Contains(looks[2], vm) && slices.Contains(looks[3], vm) {
-				s.twice = append(s.twice, fmt.Sprintf("%s at %s", vm, time.Now().Format(time.RFC3339Nano)))
+				s.twice = append(s.twice, fmt.Sprintf("%x at %s", vm, time.Now().Format(time.RFC3339Nano)))
 			}
 		}
 		s.mu.Unlock()
@@ -112,5 +111,5 @@ func (s *sampler) never() {
 	if len(s.twice) > 0 {
 		s.t.Errorf("of %d samples in %d a VM ran on both hosts: %v", s.samples, len(s.twice), s.twice[:min(len(s.twice), 10)])
 	}
-	s.t.Logf("%d samples", s.samples)
+	s.t.Logf("%d samples, in %d of them a VM was on its way", s.samples, s.moving)
 }

@@ -44,7 +44,8 @@ func (r *run) migrate(ctx context.Context) (Result, error) {
 			r.node.Name(), virt.ErrConflict, n, r.host.ID, r.node.Name())
 	}
 	m, ok := r.driver.(virt.Migrator)
-	if !ok && (runs || virt.DisksOn(r.node) != "") {
+	live, moves := r.driver.(virt.LiveMigrator)
+	if !ok && (runs && !moves || virt.DisksOn(r.node) != "") {
 		return Result{}, fmt.Errorf("cannot migrate %s: %w: the driver %q moves neither what runs nor disks", r.node.Name(), virt.ErrUnsupported, r.driverName)
 	}
 	if err := r.reach(ctx, to, "migrate"); err != nil {
@@ -55,11 +56,16 @@ func (r *run) migrate(ctx context.Context) (Result, error) {
 	}
 	r.step(30, "moving it from %s to %s", r.host.ID, to.host.ID)
 	var moving error
-	if ok {
+	switch {
+	case ok:
 		moving = r.call(ctx, r.place, r.cfg.Migrate, "migrate", func(ctx context.Context) error {
 			return m.Migrate(ctx, r.host, to.host, r.guest, runs)
 		})
-	} else {
+	case runs:
+		moving = r.call(ctx, r.place, r.cfg.Migrate, "migrate", func(ctx context.Context) error {
+			return live.MigrateLive(ctx, r.host, to.host, r.guest)
+		})
+	default:
 		moving = r.moveDefinition(ctx, to)
 	}
 	// Whatever the driver said, the VM is where it is found.
@@ -219,10 +225,19 @@ func (r *run) arrived(ctx context.Context, to string, found bool) (target place,
 	return target, info, arrived, err
 }
 
-// find asks a host whether it has the VM.
+// find asks a host whether it has the VM, once nothing is under way there any more
+// that could change it.
 func (r *run) find(ctx context.Context, p place) (info virt.Info, found bool, err error) {
 	if !p.there() {
 		return info, false, nil
+	}
+	if d, ok := p.driver.(virt.LiveMigrator); ok {
+		if err := r.reach(ctx, p, "settle"); err != nil {
+			return info, false, err
+		}
+		if err := r.call(ctx, p, r.cfg.Migrate, "settle", func(ctx context.Context) error { return d.Settle(ctx, p.host, r.guest) }); err != nil {
+			return info, false, err
+		}
 	}
 	info, err = r.infoAt(ctx, p)
 	if errors.Is(err, virt.ErrNotFound) {

@@ -130,6 +130,7 @@ type fake struct {
 	volumes map[string]string                                // host and volume: UUID
 	kept    map[string][]string                              // UUID: snapshots
 	holds   map[string][]string                              // UUID: devices that the host knows of
+	late    []func()                                         // what liveMover was asked for
 	refuse  error                                            // of AttachDisk
 	hook    func(ctx context.Context, op, host string) error // before a deed
 }
@@ -286,6 +287,38 @@ func (f mover) Migrate(ctx context.Context, from, to virt.Host, g virt.Guest, _ 
 	})
 }
 
+// liveMover is a fake that is a LiveMigrator: what it was asked for goes on until it is
+// settled.
+type liveMover struct{ *fake }
+
+func (f liveMover) MigrateLive(ctx context.Context, from, to virt.Host, g virt.Guest) error {
+	if to.Peer == "" {
+		return virt.ErrUnsupported
+	}
+	return f.do(ctx, "migrate", to, func() error {
+		if _, err := f.guest(from, g); err != nil {
+			return err
+		}
+		f.late = append(f.late, func() {
+			if x := f.hosts[from.ID][g.UUID]; x != nil {
+				f.hosts[to.ID][g.UUID] = x
+				delete(f.hosts[from.ID], g.UUID)
+			}
+		})
+		return nil
+	})
+}
+
+func (f liveMover) Settle(ctx context.Context, h virt.Host, _ virt.Guest) error {
+	return f.do(ctx, "settle", h, func() error {
+		for _, do := range f.late {
+			do()
+		}
+		f.late = nil
+		return nil
+	})
+}
+
 // watched is a registry whose every commit is a step and is checked.
 type watched struct {
 	registry.Registry
@@ -342,7 +375,7 @@ func newWorld(t testing.TB, hosts ...string) *world {
 	w := &world{t: t, crash: &crash{}, reg: db, attempt: 1}
 	w.driver = &fake{crash: w.crash, hosts: map[string]map[string]*fakeGuest{}, disks: map[string]map[string]bool{},
 		volumes: map[string]string{}, kept: map[string][]string{}, holds: map[string][]string{}}
-	w.parts = virt.Parts{Registry: watched{db, w}, Allocator: a, Drivers: map[string]virt.Driver{"fake": mover{w.driver}, "plain": w.driver, "keeper": keeper{w.driver}}}
+	w.parts = virt.Parts{Registry: watched{db, w}, Allocator: a, Drivers: map[string]virt.Driver{"fake": mover{w.driver}, "plain": w.driver, "live": liveMover{w.driver}, "keeper": keeper{w.driver}}}
 	p, err := basic.Open(context.Background(), basic.Config{}, provisioner.Deps{Registry: w.parts.Registry, Types: map[string]provisioner.Class{virt.TypeVM: virt.VMClass()}})
 	if err != nil {
 		t.Fatal(err)

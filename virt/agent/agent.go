@@ -51,6 +51,7 @@ type Agent struct {
 	info    *gates // of guests: questions at once
 	streams *gates // of guests: downloads at once
 	typists *gates // of guests: consoles at once
+	settled settled
 
 	mu      sync.Mutex
 	run     *run            // nil unless Run runs

@@ -116,6 +116,8 @@ func scripts() []script {
 			made + "", "POST /guests/" + vm1 + "/start Vagoth-Token: 2.7", "POST /guests/" + vm1 + "/start Vagoth-Token: 2.6", "POST /guests/" + vm1 + "/start Vagoth-Token: 2.7",
 			"PATCH /guests/" + vm1 + `/metadata Vagoth-Token: 1.9|{"a":"b"}`, "GET /guests/" + vm1 + " Vagoth-Token: 1.9", "POST /guests/" + vm1 + "/start", "POST /guests/" + vm1 + "/start Vagoth-Token: x",
 			"DELETE /v1/guests/" + vm1 + "/fence", "POST /guests/" + vm1 + "/start Vagoth-Token: 1.1",
+			"PUT /v1/guests/" + vm1 + "/fence Vagoth-Token: 3.1", "PUT /v1/guests/" + vm1 + "/fence?wait=x", "PUT /v1/guests/" + vm1 + "/fence Vagoth-Token: 3.0", "PUT /v1/guests/" + none + "/fence Vagoth-Token: 3.0",
+			"POST /guests/" + vm1 + `/migrate Vagoth-Token: 3.1|{"to":"qemu+tls://h2/system"}`, "POST /guests/" + vm1 + "/start Vagoth-Token: 3.1", "POST /guests/" + vm1 + `/migrate Vagoth-Token: 3.2|{"to":""}`,
 		}},
 		{name: "sub-agent-errors", setup: badSubAgents, lines: []string{
 			made, "GET /guests/" + vm1 + "/metrics/cpu", "GET /guests/" + vm1 + "/metrics/disk", "GET /guests/" + vm1 + "/metrics/nic", "GET /guests/" + vm1 + "/snapshots/plain",

@@ -21,6 +21,7 @@ type order struct {
 	image    *mistify.ImageRequest
 	snapshot *mistify.SnapshotRequest
 	save     *mistify.SaveRequest
+	to       string // of a migrate
 }
 
 // knowledge is what an action needs, and makes, of what the agent knows.
@@ -109,12 +110,17 @@ func (a *Agent) prepare(ctx context.Context, o order, known *guest) (*pipeline, 
 		if c.fence, err = a.fenced(o.guest, t.Token); err != nil {
 			return nil, nil, err
 		}
+		if o.action == mistify.ActionMigrate {
+			if err := a.settled.refuse(o.guest, t.Token); err != nil {
+				return nil, nil, err
+			}
+		}
 	}
 	at := since(a.now())
 	st := &state{Job: mistify.Job{
 		ID: newID(), GuestID: o.guest, Action: p.action.Name, QueuedAt: at, UpdatedAt: at,
 		Status: mistify.JobQueued, Attempt: 1, Stage: p.stages[0].text, Trail: t,
-	}, Image: o.image, Snapshot: o.snapshot, Save: o.save}
+	}, Image: o.image, Snapshot: o.snapshot, Save: o.save, To: o.to}
 	if o.guest == "" {
 		st.GuestID = hostQueue
 	}

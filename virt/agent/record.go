@@ -54,6 +54,7 @@ type state struct {
 	Image    *mistify.ImageRequest    `json:",omitempty"`
 	Snapshot *mistify.SnapshotRequest `json:",omitempty"`
 	Save     *mistify.SaveRequest     `json:",omitempty"`
+	To       string                   `json:",omitempty"` // where a migrate moves it
 }
 
 // queue is the name of the queue that the job stands in.
@@ -242,7 +243,7 @@ func (st *state) fail(err error) {
 
 func (st *state) end(status mistify.JobStatus) {
 	st.Status = status
-	st.Guest, st.Image, st.Snapshot, st.Save, st.RetryAt, st.Retries, st.Undo, st.Made = nil, nil, nil, nil, 0, 0, nil, false
+	st.Guest, st.Image, st.Snapshot, st.Save, st.RetryAt, st.Retries, st.Undo, st.Made, st.To = nil, nil, nil, nil, 0, 0, nil, false, ""
 }
 
 // clip bounds a message that is kept.

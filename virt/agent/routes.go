@@ -94,6 +94,7 @@ func (s *server) actionRoutes() []route {
 		{path: mistify.ActionProvision, do: s.actOn(mistify.ActionProvision, mayBorrow), in: mistify.Guest{}, help: "make the disks of a guest, which need not be known and does not become so"},
 		{path: mistify.ActionDeprovision, do: s.actOn(mistify.ActionDeprovision, mayBorrow), in: mistify.Guest{}, help: "wipe the disks of a guest, which need not be known"},
 		{path: mistify.ActionResume, do: s.act(mistify.ActionResume), help: "let a guest go on that was suspended"},
+		{path: mistify.ActionMigrate, do: s.migrate, in: mistify.MigrateRequest{}, help: "move a guest that runs to the libvirtd to, which then has it alone; the agent forgets it"},
 	} {
 		r.method, r.path, r.out, r.status, r.role = "POST", "/guests/:guest/"+r.path, mistify.Guest{}, http.StatusAccepted, auth.Operator
 		all = append(all, r)
@@ -137,6 +138,8 @@ func (s *server) ownRoutes() []route {
 			help: "what is on the host now, by its sub-agents, strangers included; it says whether it is complete. With id of one guest only"},
 		{method: "DELETE", path: "/v1/guests/:guest/fence", do: s.resetFence, out: struct{}{}, role: auth.Admin,
 			help: "forget the highest token that was seen for a guest"},
+		{method: "PUT", path: "/v1/guests/:guest/fence", do: s.settle, out: mistify.Settled{}, query: []string{"wait"}, role: auth.Operator,
+			help: "take no lower token for a guest from now on, and no migrate with this one, and wait up to the time wait (such as 30s) for the end of what was queued for it"},
 		{method: "GET", path: "/v1/openapi.json", do: s.openapi, out: "", media: "application/json", role: auth.Reader, help: "this interface, as an OpenAPI 3.1 document"},
 		{method: "GET", path: "/healthz", do: s.healthz, out: struct{}{}, role: anybody, load: free, help: "the agent lives, and can write"},
 	}

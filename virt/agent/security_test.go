@@ -133,7 +133,7 @@ func TestRoleTable(t *testing.T) {
 		switch {
 		case r.path == "/healthz":
 			want = anybody
-		case strings.HasPrefix(r.path, "/debug/"), strings.HasSuffix(r.path, "/fence"):
+		case strings.HasPrefix(r.path, "/debug/"), r.method == "DELETE" && strings.HasSuffix(r.path, "/fence"):
 			want = auth.Admin
 		case r.method == "GET" && !r.changes && !strings.HasSuffix(r.path, "/download"):
 			want = auth.Reader

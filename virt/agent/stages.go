@@ -59,7 +59,7 @@ func (a *Agent) callStage(ctx context.Context, p *pipeline, at step, st *state) 
 		}
 	}
 	var resp mistify.GuestResponse
-	req := mistify.GuestRequest{Guest: out.in, Action: p.action.Name, Args: at.Args}
+	req := mistify.GuestRequest{Guest: out.in, Action: p.action.Name, Args: at.Args, To: st.To}
 	if at.Undo != "" {
 		req.Job = st.ID
 	}
@@ -168,13 +168,14 @@ func (a *Agent) fresh(st *state) state {
 
 var errGone = errors.New("the guest was deleted before the job's turn came")
 
-// forget drops a guest that was deleted or undefined, with the jobs behind that.
+// forget drops a guest that was deleted, undefined or moved away, with the jobs
+// behind that.
 func (a *Agent) forget(c *change, p *pipeline, done *state) {
 	base := p.action.Base
-	if p.action.On != mistify.OnGuest || base != "delete" && base != "undefine" || a.store.guest(done.GuestID) == nil {
+	if p.action.On != mistify.OnGuest || base != "delete" && base != "undefine" && base != mistify.ActionMigrate || a.store.guest(done.GuestID) == nil {
 		return
 	}
-	a.drop(c, done, base == "undefine", errGone)
+	a.drop(c, done, base != "delete", errGone)
 }
 
 // drop forgets the guest of a job that has ended, and ends the jobs behind it,

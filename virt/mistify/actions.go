@@ -61,6 +61,7 @@ func Actions() []Action {
 		{Name: "shutdown", Type: Async, On: OnGuest, Help: "asks a guest to stop"},
 		{Name: "suspend", Type: Async, On: OnGuest, Addition: true, Help: "holds a guest"},
 		{Name: "resume", Type: Async, On: OnGuest, Addition: true, Help: "lets a held guest go on"},
+		{Name: "migrate", Type: Async, On: OnGuest, Addition: true, Help: "moves a guest that runs to another host"},
 		{Name: "listImages", Type: Info, On: OnImage, Help: "lists the images"},
 		{Name: "getImage", Type: Info, On: OnImage, Help: "looks at one image"},
 		{Name: "fetchImage", Type: Async, On: OnImage, Help: "gets an image onto the host"},

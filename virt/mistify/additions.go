@@ -11,6 +11,11 @@ package mistify
 //	POST /guests/{id}/resume       202 with the job
 //	POST /guests/{id}/save         {"dest": NAME}: what a container has written becomes an image of that name. 202 with the
 //	                               job; a guest of another type is KindUnsupported.
+//	POST /guests/{id}/migrate      MigrateRequest. The guest, which runs, moves to another host's hypervisor, and the agent
+//	                               forgets it when the job has ended well: it is not here any more. 202 with the job.
+//	PUT  /v1/guests/{id}/fence     the token in the header is the highest that was seen from then on, and with it, or a lower
+//	                               one, no migrate is taken any more. With ?wait=30s it waits so long for the end of what was
+//	                               queued for the guest before. 200 with Settled. The guest need not be known.
 //	POST /guests/{id}/console      the body is typed while the answer is what the guest prints on its serial console, until
 //	                               either side ends it
 //	GET  /v1/status                Status; with ?id=GUEST of one guest only, which is not listed if it is not there
@@ -27,6 +32,17 @@ const (
 	ActionDeprovision = "deprovision"
 	ActionResume      = "resume"
 	ActionSave        = "save"
+	ActionMigrate     = "migrate"
 	ActionConsole     = "console"
 	ActionTypeConsole = "typeConsole"
 )
+
+// MigrateRequest says where a guest is to go.
+type MigrateRequest struct {
+	To string `json:"to"` // a libvirt URI, by which this host's libvirtd reaches the other's
+}
+
+// Settled says how many jobs that were queued for a guest have not ended.
+type Settled struct {
+	Jobs int `json:"jobs"`
+}

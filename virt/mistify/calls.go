@@ -6,6 +6,9 @@ type GuestRequest struct {
 	Action string            `json:"action"`
 	Args   map[string]string `json:"args,omitempty"` // those of the stage, from the config
 
+	// To is an addition: of a migrate, where the guest is to go.
+	To string `json:"to,omitempty"`
+
 	// Job is an addition: the agent's job, the same for every attempt of it. It is
 	// given to stages that have an undo, and to their undo, which takes back what
 	// was made for this job and nothing else.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/vagoth/vagoth/internal/duplex"
 	"github.com/vagoth/vagoth/virt"
@@ -42,4 +43,21 @@ func (c *Client) Console(ctx context.Context, id string) (io.ReadWriteCloser, er
 func (c *Client) DeprovisionGuest(ctx context.Context, g Guest) (job string, err error) {
 	job, err = c.call(ctx, http.MethodPost, path("guests", g.ID, ActionDeprovision), &g, nil)
 	return job, named(job, err)
+}
+
+// MigrateGuest moves a guest that runs to another host. An addition.
+func (c *Client) MigrateGuest(ctx context.Context, id string, r MigrateRequest) (job string, err error) {
+	job, err = c.call(ctx, http.MethodPost, path("guests", id, ActionMigrate), r, nil)
+	return job, named(job, err)
+}
+
+// Settle makes the token in the trail the highest that the agent has seen for a
+// guest, and waits up to the time given for the end of what was queued for it
+// before. An agent without our additions is a virt.ErrUnsupported. An addition.
+func (c *Client) Settle(ctx context.Context, id string, wait time.Duration) (s Settled, err error) {
+	_, err = c.call(ctx, http.MethodPut, path("v1", "guests", id, "fence")+"?wait="+url.QueryEscape(wait.String()), nil, &s)
+	if errors.Is(err, virt.ErrNotFound) {
+		err = fmt.Errorf("%w: the agent settles nothing: %w", virt.ErrUnsupported, unmarked{err})
+	}
+	return s, err
 }

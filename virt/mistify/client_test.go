@@ -112,6 +112,10 @@ func TestClientRequests(t *testing.T) {
 		{"DeprovisionGuest", `POST /guests/G/deprovision {"id":"G"}`, `{}`, `null`, func() (any, string, error) { return two(c.DeprovisionGuest(ctx, Guest{ID: "G"})) }},
 		{"GuestStatus", "GET /v1/status?id=G", `{"complete":true,"guests":[]}`, `{"complete":true,"guests":[]}`, func() (any, string, error) { return one(c.GuestStatus(ctx, "G")) }},
 		{"Status", "GET /v1/status", `{"complete":true,"guests":[]}`, `{"complete":true,"guests":[]}`, func() (any, string, error) { return one(c.Status(ctx)) }},
+		{"MigrateGuest", `POST /guests/G/migrate {"to":"qemu+tls://h2/system"}`, `{}`, `null`, func() (any, string, error) {
+			return two(c.MigrateGuest(ctx, "G", MigrateRequest{To: "qemu+tls://h2/system"}))
+		}},
+		{"Settle", "PUT /v1/guests/G/fence?wait=30s", `{"jobs":2}`, `{"jobs":2}`, func() (any, string, error) { return one(c.Settle(ctx, "G", 30*time.Second)) }},
 		{"ResetFence", "DELETE /v1/guests/G/fence", ``, `null`, func() (any, string, error) { return one(nil, c.ResetFence(ctx, "G")) }},
 	} {
 		t.Run(x.name, func(t *testing.T) {

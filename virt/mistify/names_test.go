@@ -81,16 +81,16 @@ func TestActions(t *testing.T) {
 		"create containerCreate delete containerDelete containerStart reboot containerReboot restart containerRestart poweroff containerPoweroff " +
 			"shutdown containerShutdown run deleteImage containerDeleteImage fetchImage containerFetchImage createSnapshot deleteSnapshot rollbackSnapshot": Async,
 		"cpuMetrics nicMetrics diskMetrics listImages containerListImages getImage containerGetImage listSnapshots getSnapshot": Info,
-		"downloadSnapshot console":             Stream,
-		"define undefine resume start suspend": Async,
-		"status typeConsole":                   Info,
+		"downloadSnapshot console":                     Stream,
+		"define undefine resume start suspend migrate": Async,
+		"status typeConsole":                           Info,
 	} {
 		for _, name := range strings.Fields(text) {
 			a := seen[name]
 			if a.Type != kind {
 				t.Errorf("%s is %q, want %q", name, a.Type, kind)
 			}
-			if want := slices.Contains([]string{"define", "undefine", "resume", "start", "suspend", "status", "console", "typeConsole"}, name); a.Addition != want {
+			if want := slices.Contains([]string{"define", "undefine", "resume", "start", "suspend", "migrate", "status", "console", "typeConsole"}, name); a.Addition != want {
 				t.Errorf("%s: addition %v", name, a.Addition)
 			}
 		}

@@ -62,8 +62,8 @@ func Kind() component.Kind[virt.DriverDeps, virt.Driver] {
 		})
 }
 
-// Driver is a virt.Driver, Suspender, Measurer, Snapshotter, Meter, Imager and
-// Consoler over the agents of its hosts.
+// Driver is a virt.Driver, Suspender, Measurer, Snapshotter, Meter, Imager,
+// Consoler and LiveMigrator over the agents of its hosts.
 // It dials when it is first asked about a host.
 type Driver struct {
 	cfg   Config
@@ -81,6 +81,7 @@ var (
 	_ virt.Consoler     = (*Driver)(nil)
 	_ virt.DriverCloser = (*Driver)(nil)
 	_ virt.Fencer       = (*Driver)(nil)
+	_ virt.LiveMigrator = (*Driver)(nil)
 )
 
 // Fences implements virt.Fencer: the agents compare tokens.

@@ -16,9 +16,11 @@
 //	Metrics                  GET /guests/{id}/metrics/cpu, disk and nic
 //	Images, FetchImage …     GET and POST /images, and below
 //	Console                  POST /guests/{id}/console, whose body and answer are the line
+//	MigrateLive              define by the agent where it goes, then POST /guests/{id}/migrate where it runs
+//	Settle                   PUT /v1/guests/{id}/fence
 //
 // An agent that has not one of these is a virt.ErrUnsupported. It is no
-// virt.Migrator: an agent knows of no other. A disk is attached by defining the guest anew while it is off.
+// virt.Migrator: no agent gives another disks. A disk is attached by defining the guest anew while it is off.
 //
 // # What an answer means
 //

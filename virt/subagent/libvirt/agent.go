@@ -29,7 +29,8 @@ type Eraser interface {
 
 // Options modify New. The zero Options are fine.
 type Options struct {
-	Log *slog.Logger
+	Log   *slog.Logger
+	Peers []string // libvirt URIs to which guests may be moved, as path.Match has patterns; none moves none
 }
 
 // Agent is the sub-agent of one host. Its methods are those of the actions; they
@@ -38,6 +39,7 @@ type Agent struct {
 	driver Driver
 	host   virt.Host
 	log    *slog.Logger
+	peers  []string
 }
 
 // New makes a sub-agent of a host of the driver.
@@ -45,7 +47,7 @@ func New(d Driver, host virt.Host, o Options) *Agent {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Agent{driver: d, host: host, log: o.Log}
+	return &Agent{driver: d, host: host, log: o.Log, peers: o.Peers}
 }
 
 // read takes the guest out of a request, as a domain is made of it.

@@ -25,6 +25,7 @@ func (a *Agent) Register(s *mistify.Server) {
 	on(s, a.Shutdown, "Shutdown")
 	on(s, a.Suspend, "Suspend")
 	on(s, a.Resume, "Resume")
+	on(s, a.Migrate, "Migrate")
 	on(s, a.UndoCreate, "UndoCreate")
 	on(s, a.Status, "Status")
 	on(s, a.CPUMetrics, "CpuMetrics", "CPUMetrics")
@@ -55,6 +56,7 @@ func Stages() []subagent.Stage {
 		{Action: "shutdown", Method: Service + ".Shutdown", Idempotent: true},
 		{Action: "suspend", Method: Service + ".Suspend", Idempotent: true},
 		{Action: "resume", Method: Service + ".Resume", Idempotent: true},
+		{Action: "migrate", Method: Service + ".Migrate", Idempotent: true},
 		{Action: "status", Method: Service + ".Status", Idempotent: true},
 		{Action: "cpuMetrics", Method: Service + ".CpuMetrics", Idempotent: true},
 		{Action: "diskMetrics", Method: Service + ".DiskMetrics", Idempotent: true},
