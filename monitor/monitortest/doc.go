@@ -26,6 +26,7 @@
 //	Twice/Restart            an alarm outlives the process until all its hosts have been asked
 //	Twice/Migrating          the host that a VM moves to is no second one
 //	Twice/Moved              a VM that was moved since a listing is on one host
+//	Twice/Late               so is one that was seen where it was moving to, and is back; the last word of a host that cannot be asked counts
 //	Assign/One               a VM without a host that is found on exactly one is assigned
 //	Assign/NotTwo            found on two it is an alarm
 //	Assign/Job               with a job in flight it is left alone

@@ -35,6 +35,7 @@ func Run(t *testing.T, open Open) {
 		{"Twice/Restart", twiceRestart, nil},
 		{"Twice/Migrating", twiceMigrating, nil},
 		{"Twice/Moved", twiceMoved, nil},
+		{"Twice/Late", twiceLate, nil},
 		{"Assign/One", assignOne, nil},
 		{"Assign/NotTwo", assignNotTwo, nil},
 		{"Assign/Job", assignJob, nil},

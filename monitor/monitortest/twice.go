@@ -128,6 +128,46 @@ func twiceMoved(w *world) {
 	w.is("a", string(virt.Running))
 }
 
+func twiceLate(w *world) {
+	w.hosts("h1", "h2")
+	w.running("h1", "a")
+	w.poll()
+	// Seen on its way, it has been there and is back before h2 is asked again.
+	w.meta("a", map[string]any{virt.MetaMigrate: "h2"})
+	w.put("h2", "a", virt.Running)
+	w.poll()
+	w.meta("a", nil, virt.MetaMigrate)
+	w.take("h2", "a")
+	w.poll("h1")
+	w.alarm("a")
+	w.sim.Unreachable("h2")
+	w.poll()
+	w.alarm("a")
+	w.sim.Heal("h2")
+	w.poll()
+	w.alarm("a")
+	// Whoever was there before it was given a host is told from whoever came since.
+	w.vm("b", "")
+	w.jobs.set("b", scheduler.Running) // not to be assigned
+	w.put("h2", "b", virt.Running)
+	w.poll()
+	w.modify("b", func(d *registry.Draft) { d.Parent = "h1" })
+	w.put("h1", "b", virt.Running)
+	w.poll("h1")
+	w.alarm("b")
+	w.poll()
+	w.alarm("b", "h1", "h2")
+	w.vm("c", "")
+	w.jobs.set("c", scheduler.Running)
+	w.put("h2", "c", virt.Running)
+	w.poll()
+	w.modify("c", func(d *registry.Draft) { d.Parent = "h1" })
+	w.put("h1", "c", virt.Running)
+	w.sim.Unreachable("h2")
+	w.poll()
+	w.alarm("c", "h1", "h2")
+}
+
 func assignOne(w *world) {
 	w.hosts("h1", "h2")
 	w.vm("a", "")

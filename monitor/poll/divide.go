@@ -31,6 +31,7 @@ type elsewhereVM struct {
 	UUID  string     `json:"uuid"`
 	State virt.State `json:"state"`
 	Name  string     `json:"name,omitempty"`
+	place            // before the listing
 }
 
 // maxElsewhere is how many VMs are kept for a host. With more of them nothing is
@@ -73,7 +74,7 @@ func (h *memory) elsewhere() *elsewhere {
 			break
 		}
 		s := h.foreign[u]
-		e.VMs = append(e.VMs, elsewhereVM{UUID: u, State: stateOf(s.seen), Name: plain(s.seen.Name)})
+		e.VMs = append(e.VMs, elsewhereVM{UUID: u, State: stateOf(s.seen), Name: plain(s.seen.Name), place: s.stood})
 	}
 	return e
 }
@@ -103,7 +104,7 @@ func (j *judgement) others(mine map[string]*memory) (unknown bool) {
 			if j.sightings[vm.UUID] == nil {
 				j.sightings[vm.UUID] = map[string]sighting{}
 			}
-			j.sightings[vm.UUID][id] = sighting{seen: virt.Seen{UUID: vm.UUID, Name: vm.Name, State: vm.State}, node: node}
+			j.sightings[vm.UUID][id] = sighting{seen: virt.Seen{UUID: vm.UUID, Name: vm.Name, State: vm.State}, node: node, stood: vm.place}
 			unknown = unknown || node == ""
 		}
 	}

@@ -260,7 +260,7 @@ func (r *round) remember(v *visit, mem *memory, before registry.Reader, children
 		}
 		s := sighting{seen: seen, node: id, round: r.number, at: now}
 		if n, err := before.Get(id); err == nil {
-			s.revision = n.Revision()
+			s.revision, s.stood = n.Revision(), placeOf(n)
 		}
 		s.seen.Name = plain(s.seen.Name)
 		mem.foreign[uuid] = s

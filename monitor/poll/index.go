@@ -102,10 +102,19 @@ type hostFacts struct {
 type sighting struct {
 	seen     virt.Seen
 	node     string // as it was known before the listing; "" if nobody knew it
+	stood    place  // the node's then
 	revision uint64 // of the node then
 	round    uint64 // of the listing
 	at       time.Time
 }
+
+// place is where a VM stands, and where it is moving to.
+type place struct {
+	On string `json:"stood,omitempty"`
+	To string `json:"moving,omitempty"`
+}
+
+func placeOf(n *registry.Node) place { return place{On: n.Parent(), To: virt.MovesTo(n)} }
 
 // absence counts complete listings without a VM.
 type absence struct {

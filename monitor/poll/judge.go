@@ -164,7 +164,7 @@ func (j *judgement) vm(u string) error {
 	if err != nil {
 		return err
 	}
-	hosts := j.places(n, on)
+	hosts := j.places(n, j.current(n, on))
 	switch {
 	case len(hosts) > 1:
 		j.twice(n, on, hosts)
@@ -172,6 +172,21 @@ func (j *judgement) vm(u string) error {
 		j.assign(n, on[hosts[0]], hosts[0])
 	}
 	return nil
+}
+
+// current are the sightings of a VM that still count. It may have been moved since its
+// host was asked, and have been there rightly. Where it went on its way to where it was
+// moving it was looked for before it was said to have come to rest. And a host that
+// answers is asked again soon; of one that does not, what it said last counts.
+func (j *judgement) current(n *registry.Node, on map[string]sighting) map[string]sighting {
+	kept := maps.Clone(on)
+	maps.DeleteFunc(kept, func(h string, s sighting) bool {
+		if s.stood == placeOf(n) {
+			return false
+		}
+		return s.stood.To == h || virt.HostState(j.hosts[h].node.State()) == virt.Up
+	})
+	return kept
 }
 
 // places are the hosts on which a VM stands or is seen, apart from the one that
