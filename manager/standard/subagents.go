@@ -3,6 +3,8 @@ package standard
 import (
 	"context"
 	"errors"
+	"fmt"
+	"path"
 	"time"
 
 	"github.com/vagoth/vagoth/manager/component"
@@ -111,6 +113,16 @@ type libvirtConfig struct {
 func libvirtDefaults() libvirtConfig {
 	d := libvirt.Defaults()
 	return libvirtConfig{URI: d.URI, Timeout: d.Timeout, Emulator: d.Emulator, Connections: d.Connections, MaxDomains: d.MaxDomains}
+}
+
+// Validate refuses what could match no address.
+func (c libvirtConfig) Validate() error {
+	for _, p := range c.Peers {
+		if _, err := path.Match(p, ""); err != nil {
+			return &component.KeyError{Key: "peers", Reason: fmt.Sprintf("%.200q is no libvirt URI and no pattern of one", p), Suggestion: "such as qemu+tls://*.example.com/system"}
+		}
+	}
+	return nil
 }
 
 func openLibvirt(ctx context.Context, cfg libvirtConfig, deps subagent.Deps) (subagent.SubAgent, error) {

@@ -132,6 +132,44 @@ func TestStagesAreMethods(t *testing.T) {
 	}
 }
 
+// mover notes where guests were moved to.
+type mover struct {
+	*noting
+	to []string
+}
+
+func (m *mover) Migrate(_ context.Context, _, to virt.Host, _ virt.Guest, live bool) error {
+	if live {
+		m.to = append(m.to, to.Address)
+	}
+	return nil
+}
+
+// Guests are moved only to hosts that are named.
+func TestMigrate(t *testing.T) {
+	n, plain := newAgent(t)
+	m := &mover{noting: n}
+	a := libvirt.New(m, virt.Host{ID: "h1"}, libvirt.Options{Peers: []string{"qemu+tls://*.example.com/system", "qemu+tcp://10.0.0.7/system"}})
+	g := guest()
+	if _, err := a.Define(t.Context(), &mistify.GuestRequest{Guest: g}); err != nil {
+		t.Fatal(err)
+	}
+	for uri, allowed := range map[string]bool{
+		"qemu+tls://h2.example.com/system": true, "qemu+tcp://10.0.0.7/system": true,
+		"": false, "qemu+tls://h2.example.org/system": false, "qemu+tcp://h2.example.com/system": false,
+		"qemu+tls://evil.org/x.example.com/system": false, "qemu+tls://h2.example.com/system?no_verify=1": false,
+	} {
+		m.to = nil
+		_, err := a.Migrate(t.Context(), &mistify.GuestRequest{Guest: g, To: uri})
+		if allowed && (err != nil || !slices.Equal(m.to, []string{uri})) || !allowed && (!errors.Is(err, virt.ErrUnsupported) || m.to != nil) {
+			t.Errorf("to %q: moved to %q, %v", uri, m.to, err)
+		}
+	}
+	if _, err := plain.Migrate(t.Context(), &mistify.GuestRequest{Guest: g, To: "qemu+tcp://10.0.0.7/system"}); !errors.Is(err, virt.ErrUnsupported) {
+		t.Errorf("no peers are named: %v", err)
+	}
+}
+
 // Containers are measured by the sub-agent that has them.
 func TestNoContainers(t *testing.T) {
 	_, a := newAgent(t)
