@@ -77,7 +77,7 @@ func (d Definition) problems() []string {
 	f.text("image", d.Image)
 	f.file("cdrom", d.CDROM)
 	f.file("cloud_init.disk", d.CloudInit.Disk)
-	if d.CloudInit != (CloudInit{}) && d.Type == "container" {
+	if d.CloudInit != (CloudInit{}) && d.Type == TypeContainer {
 		f.add("cloud_init", "a container has none")
 	}
 	d.checkDisks(f)
@@ -90,7 +90,7 @@ func (d Definition) problems() []string {
 	if d.Console.Serial != "file" && d.Console.Log != "" {
 		f.add("console.log", `it is used only with "serial": "file"`)
 	}
-	if d.Console.Terminal && d.Type != "container" {
+	if d.Console.Terminal && d.Type != TypeContainer {
 		f.add("console.terminal", `only a container has one; a virtual machine has "serial": "pty"`)
 	}
 	for _, l := range []struct {

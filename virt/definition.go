@@ -6,7 +6,7 @@ package virt
 // know is refused.
 type Definition struct {
 	UUID   string `json:"uuid,omitempty"` // derived from the node's ID if empty
-	Type   string `json:"type,omitempty"` // "vm" (the default) or "container"
+	Type   string `json:"type,omitempty"` // "vm" (the default) or TypeContainer
 	CPU    int    `json:"cpu"`            // virtual CPUs
 	Memory int    `json:"memory"`         // MB
 	Disks  []Disk `json:"disks,omitempty"`
@@ -127,3 +127,7 @@ const (
 	TypeVM         = "vm"
 	TypeHypervisor = "hv"
 )
+
+// TypeContainer is the Type of a definition, a guest or an image that is a
+// container's. Whatever else is a virtual machine's.
+const TypeContainer = "container"

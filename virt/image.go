@@ -33,7 +33,7 @@ const MaxImages = 10_000
 // Image is one image of a host.
 type Image struct {
 	ID     string `json:"id"`
-	Type   string `json:"type,omitempty"` // "container"; of disks otherwise
+	Type   string `json:"type,omitempty"` // TypeContainer; of disks otherwise
 	Status string `json:"status"`         // ImageComplete, ImagePending, or the host's own word
 	Size   int64  `json:"size"`           // MB
 	Volume string `json:"volume,omitempty"`
@@ -52,7 +52,7 @@ const (
 // ImageRequest says what is to be fetched.
 type ImageRequest struct {
 	ID     string `json:"id"`
-	Type   string `json:"type,omitempty"`   // "container", or of disks
+	Type   string `json:"type,omitempty"`   // TypeContainer, or of disks
 	Source string `json:"source,omitempty"` // URL; where the host has a gallery of its own it can be empty
 	Size   int64  `json:"size,omitempty"`   // bytes that Source must have
 	SHA256 string `json:"sha256,omitempty"` // that Source must have, in hex
@@ -60,7 +60,7 @@ type ImageRequest struct {
 
 // Check refuses a request that no host can be asked. Its error is an ErrInvalid.
 func (r ImageRequest) Check() error {
-	if r.Type != "" && r.Type != "vm" && r.Type != "container" {
+	if r.Type != "" && r.Type != "vm" && r.Type != TypeContainer {
 		return fmt.Errorf("%w: the image's type %.32q: it is vm or container", ErrInvalid, r.Type)
 	}
 	if err := CheckImageID(r.ID); err != nil {

@@ -15,7 +15,7 @@ func (r *run) saveImage(ctx context.Context) (Result, error) {
 	if err := virt.CheckImageID(id); err != nil {
 		return Result{}, fmt.Errorf("cannot %s %s: %w", what, r.node.Name(), err)
 	}
-	if r.guest.Definition.Type != "container" {
+	if r.guest.Definition.Type != virt.TypeContainer {
 		return Result{}, fmt.Errorf("cannot %s %s: %w", what, r.node.Name(), virt.NotContainer(r.node.Name()))
 	}
 	if !r.there() {

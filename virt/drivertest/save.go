@@ -28,7 +28,7 @@ func imageSave(b *bench) {
 	made, err := save(g, "saved/of-suite:1", "job-1")
 	b.must("save", err)
 	b.Cleanup(func() { _ = all.remove("saved/of-suite:1") })
-	if made.ID != "saved/of-suite:1" || made.Status != virt.ImageComplete || made.Type != "container" {
+	if made.ID != "saved/of-suite:1" || made.Status != virt.ImageComplete || made.Type != virt.TypeContainer {
 		b.Errorf("saved %+v, want a complete image of a container", made)
 	}
 	b.state(g, virt.Running)
@@ -54,7 +54,7 @@ func imageSave(b *bench) {
 	}
 	_, err = save(b.guest(), "saved/of-suite:3", "job-3")
 	b.is("a container that never was", err, virt.ErrNotFound)
-	if b.Guest = machine; b.Guest(b.T).Definition.Type != "container" {
+	if b.Guest = machine; b.Guest(b.T).Definition.Type != virt.TypeContainer {
 		_, err = save(b.defined(), "saved/of-suite:3", "job-3")
 		b.is("a virtual machine", err, virt.ErrUnsupported)
 	}

@@ -30,7 +30,7 @@ type Guest struct {
 }
 
 // TypeContainer is the Type of a guest, and of an image, that is a container's.
-const TypeContainer = "container"
+const TypeContainer = virt.TypeContainer
 
 // NIC is a network interface of a guest.
 type NIC struct {

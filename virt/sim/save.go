@@ -15,7 +15,7 @@ func (d *Driver) SaveImage(ctx context.Context, h virt.Host, vg virt.Guest, id s
 	if err := virt.CheckImageID(id); err != nil {
 		return got, err
 	}
-	if vg.Definition.Type != container {
+	if vg.Definition.Type != virt.TypeContainer {
 		return got, virt.NotContainer(vg.Name)
 	}
 	job := trail.From(ctx).Job
@@ -31,13 +31,10 @@ func (d *Driver) SaveImage(ctx context.Context, h virt.Host, vg virt.Guest, id s
 		case len(s.Images) >= virt.MaxImages:
 			return false, fmt.Errorf("%w: there are %d images, which is the limit: delete some", virt.ErrConflict, len(s.Images))
 		}
-		one := image{ID: id, Type: container, Source: source, Began: now, Done: true}
+		one := image{ID: id, Type: virt.TypeContainer, Source: source, Began: now, Done: true}
 		s.Images = slices.Insert(slices.Clone(s.Images), i, one)
 		got = one.seen(now, 0)
 		return true, nil
 	})
 	return got, err
 }
-
-// container is the type of guests and images that are no virtual machine's.
-const container = "container"

@@ -78,7 +78,7 @@ func TestConformance(t *testing.T) {
 					Guest: func(*testing.T) virt.Guest { return vm(fmt.Sprintf("g%d", n.Add(1))) },
 					Container: func(*testing.T) virt.Guest {
 						g := vm(fmt.Sprintf("c%d", n.Add(1)))
-						g.Definition.Type, g.Definition.Disks = "container", nil
+						g.Definition.Type, g.Definition.Disks = virt.TypeContainer, nil
 						return g
 					},
 					Image: func(*testing.T) virt.ImageRequest {

@@ -115,7 +115,7 @@ func flagPlaces() map[string]place {
 		"--kernel":     files(),
 		"--initrd":     files(),
 		"--type":       {find: (*completion).types},
-		"--types":      words(virt.TypeVM, "container"),
+		"--types":      words(virt.TypeVM, virt.TypeContainer),
 		"--driver":     {find: (*completion).drivers},
 		"--state":      {find: (*completion).states},
 		"--tenant":     {find: (*completion).tenants},
@@ -138,9 +138,9 @@ func flagPlaces() map[string]place {
 		"snapshot download --disk": {find: (*completion).disks},
 		"--bus":                    words("virtio", "scsi", "sata", "ide"),
 		"--format":                 words("qcow2", "raw"),
-		"image fetch --type":       words(virt.TypeVM, "container"),
-		"agent call images --type": words("vm", "container"),
-		"agent call fetch --type":  words("vm", "container"),
+		"image fetch --type":       words(virt.TypeVM, virt.TypeContainer),
+		"agent call images --type": words(virt.TypeVM, virt.TypeContainer),
+		"agent call fetch --type":  words(virt.TypeVM, virt.TypeContainer),
 		"agent call jobs --guest":  {},
 	}, jobFlagPlaces())
 }

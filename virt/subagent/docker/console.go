@@ -44,10 +44,14 @@ func (d *Docker) Console(ctx context.Context, r *mistify.ConsoleRequest) (io.Rea
 	if err != nil {
 		return nil, err
 	}
-	// dockerd attaches to one that has ended too, and that never says anything.
+	// dockerd attaches to one that has ended too, and that never says anything, not
+	// even when it is started again.
 	now, err := d.find(ctx, id)
-	if err == nil && (now.id != f.id || now.state != virt.Running) {
+	switch {
+	case err == nil && (now.id != f.id || now.state != virt.Running):
 		err = fmt.Errorf("%w: the container of guest %s has just ended or was held: it is %s", virt.ErrConflict, id, now.state)
+	case err == nil && now.is.State.StartedAt != f.is.State.StartedAt:
+		err = fmt.Errorf("%w: the container of guest %s was just started again: ask for its console again", virt.ErrConflict, id)
 	}
 	if err != nil {
 		return nil, errors.Join(err, line.Close())

@@ -137,6 +137,14 @@ func TestConsoleHostile(t *testing.T) {
 			})
 			_ = upgrade(w).Close()
 		}, virt.ErrConflict, nil},
+		"begins again meanwhile": {func(w http.ResponseWriter) {
+			f.put(func() {
+				for _, b := range f.containers {
+					b.began = b.began.Add(time.Second)
+				}
+			})
+			_ = upgrade(w).Close()
+		}, virt.ErrConflict, nil},
 		"refuses":          {func(w http.ResponseWriter) { wrong(w, 409, "container is paused\x1b[31m%s", long[:1000]) }, virt.ErrConflict, nil},
 		"refuses at large": {func(w http.ResponseWriter) { wrong(w, 409, "%s", long) }, virt.ErrUnreachable, nil},
 		"does not know":    {func(w http.ResponseWriter) { wrong(w, 404, "No such container") }, virt.ErrNotFound, nil},

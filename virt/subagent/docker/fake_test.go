@@ -299,7 +299,7 @@ func (f *fake) container(w http.ResponseWriter, r *http.Request, name, verb stri
 			networks[n] = map[string]any{"IPAddress": "172.17.0.2"}
 		}
 		say(w, 200, map[string]any{
-			"Id": b.ID, "Name": "/" + b.Name, "State": map[string]any{"Status": b.State}, "Config": map[string]any{"Labels": b.Labels, "Tty": b.Tty, "OpenStdin": b.OpenStdin},
+			"Id": b.ID, "Name": "/" + b.Name, "State": map[string]any{"Status": b.State, "StartedAt": b.began.Format(time.RFC3339Nano)}, "Config": map[string]any{"Labels": b.Labels, "Tty": b.Tty, "OpenStdin": b.OpenStdin},
 			"HostConfig": map[string]any{"Memory": b.Memory, "NanoCpus": b.NanoCPUs}, "NetworkSettings": map[string]any{"Networks": networks},
 		})
 	case verb == "stats":

@@ -169,6 +169,17 @@ func TestReal(t *testing.T) {
 	b.refused("delete an image that is used", err, virt.ErrConflict)
 
 	// A container that somebody makes of it is nobody's.
+	var made struct {
+		Config struct{ Labels map[string]string }
+	}
+	if err := json.Unmarshal(k.Ask(t, http.MethodGet, "/images/mine/saved:1/json", nil), &made); err != nil || made.Config.Labels["vagoth.saved"] == "" {
+		t.Errorf("the saved image has the labels %v (%v)", made.Config.Labels, err)
+	}
+	for label, value := range made.Config.Labels {
+		if strings.HasPrefix(label, "vagoth.") && label != "vagoth.saved" && value != "" {
+			t.Errorf("the saved image has the guest's label %s=%s", label, value)
+		}
+	}
 	k.Ask(t, http.MethodPost, "/containers/create?name=foreign", []byte(`{"Image":"mine/saved:1"}`))
 	if out, err := b.d.Status(ctx, &mistify.StatusRequest{}); err != nil || len(out.Guests) != 2 {
 		t.Errorf("with a foreign one: %+v (%v)", out, err)

@@ -294,7 +294,9 @@ func TestFaultsReachEverything(t *testing.T) {
 func TestStagesAreOfAllActions(t *testing.T) {
 	var want, got []string
 	for _, a := range mistify.Actions() {
-		want = append(want, a.Name)
+		if a.Base != mistify.ActionMigrate { // a simulated host has no other beside it
+			want = append(want, a.Name)
+		}
 	}
 	for _, s := range sim.Stages() {
 		got = append(got, s.Action)

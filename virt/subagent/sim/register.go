@@ -28,7 +28,7 @@ func (a *Agent) methods() (list []method) {
 	for _, c := range []struct {
 		container bool
 		prefix    string
-	}{{false, ""}, {true, "container"}} {
+	}{{false, ""}, {true, mistify.TypeContainer}} {
 		add := func(base string, again bool, register func(s *mistify.Server, name string)) {
 			action, name := base, strings.ToUpper(base[:1])+base[1:]
 			if c.container {
