@@ -26,11 +26,7 @@ func (s *several) Run(ctx context.Context, o scheduler.RunOptions) error {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(given, func() {
-		for _, m := range s.managers {
-			if o := m.current().office; o != nil {
-				o.crew.rest()
-			}
-		}
+		s.rest()
 		cancel()
 	})()
 	var work sync.WaitGroup
@@ -39,6 +35,15 @@ func (s *several) Run(ctx context.Context, o scheduler.RunOptions) error {
 	}
 	work.Wait()
 	return errors.Join(errs...)
+}
+
+// rest has whoever leads give nobody a job any more.
+func (s *several) rest() {
+	for _, m := range s.managers {
+		if o := m.current().office; o != nil {
+			o.crew.rest()
+		}
+	}
 }
 
 // rest lets nobody take a job any more.
@@ -51,8 +56,13 @@ func (c *crew) rest() {
 	c.changed()
 }
 
-// Close closes those that lead nobody first, or last, by turns.
+// Close closes them while they work. They end together here too: what one gives back
+// another would begin, or what had waited for it, and give that back in turn.
 func (s *several) Close() error {
+	s.rest()
+	for _, m := range s.managers {
+		m.close()
+	}
 	var errs []error
 	for _, m := range s.managers {
 		errs = append(errs, m.Close())
