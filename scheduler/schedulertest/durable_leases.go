@@ -59,7 +59,8 @@ func inProcessAtOnce(h *hands, again func()) {
 	h.pass(50 * time.Second)
 	begin := time.Now()
 	again()
-	if st := h.status("a"); st.State != scheduler.Running || st.Attempt < 2 || st.Failed != 0 || time.Since(begin) > 0 {
+	// Managers that begin together may look twice for the one who leads.
+	if st := h.status("a"); st.State != scheduler.Running || st.Attempt < 2 || st.Failed != 0 || time.Since(begin) > time.Second {
 		h.t.Errorf("after %s it is %+v", time.Since(begin), st)
 	}
 	h.pass(50 * time.Second) // its time begins anew
