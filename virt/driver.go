@@ -59,11 +59,15 @@ type Migrator interface {
 }
 
 // LiveMigrator is a Driver that can move a guest that runs, without disks of its
-// own; one that is off it moves by defining it there.
+// own; one that is off it moves by defining it there. After an error the guest is
+// where Info finds it once both hosts are settled.
 type LiveMigrator interface {
-	// MigrateLive moves a guest that runs. After an error the guest is where Info
-	// finds it once both hosts are settled.
 	MigrateLive(ctx context.Context, from, to Host, g Guest) error
+}
+
+// Settler is a Driver that can end, or wait for, what somebody who may have died had
+// asked of a host.
+type Settler interface {
 	// Settle returns when nothing that the host was asked for the guest is under
 	// way, or will be, with a token no higher than that in the trail: what Info says
 	// from then on stays so.

@@ -231,7 +231,7 @@ func (r *run) find(ctx context.Context, p place) (info virt.Info, found bool, er
 	if !p.there() {
 		return info, false, nil
 	}
-	if d, ok := p.driver.(virt.LiveMigrator); ok {
+	if d, ok := p.driver.(virt.Settler); ok {
 		if err := r.reach(ctx, p, "settle"); err != nil {
 			return info, false, err
 		}

@@ -287,7 +287,7 @@ func (f mover) Migrate(ctx context.Context, from, to virt.Host, g virt.Guest, _ 
 	})
 }
 
-// liveMover is a fake that is a LiveMigrator: what it was asked for goes on until it is
+// liveMover is a fake that is a LiveMigrator and a Settler: what it was asked for goes on until it is
 // settled.
 type liveMover struct{ *fake }
 

@@ -85,6 +85,7 @@ var (
 	_ virt.Driver       = (*Driver)(nil)
 	_ virt.Suspender    = (*Driver)(nil)
 	_ virt.Migrator     = (*Driver)(nil)
+	_ virt.Settler      = (*Driver)(nil)
 	_ virt.Measurer     = (*Driver)(nil)
 	_ virt.Meter        = (*Driver)(nil)
 	_ virt.DiskAttacher = (*Driver)(nil)

@@ -1,11 +1,16 @@
 package libvirt_test
 
 import (
+	"context"
 	"errors"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/vagoth/vagoth/test/testbed"
 	"github.com/vagoth/vagoth/virt"
@@ -181,4 +186,119 @@ func TestTestHypervisor(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// gate is a socket before another, through which nothing goes until it is opened.
+type gate struct {
+	path    string
+	arrived chan struct{} // somebody stands before it
+	open    chan struct{}
+}
+
+func newGate(t *testing.T, path, to string) *gate {
+	t.Helper()
+	g := &gate{path: path, arrived: make(chan struct{}, 100), open: make(chan struct{})}
+	listener, err := net.Listen("unix", g.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var work sync.WaitGroup
+	t.Cleanup(func() {
+		cancel()
+		_ = listener.Close()
+		work.Wait()
+	})
+	pass := func(a net.Conn) {
+		defer a.Close()
+		g.arrived <- struct{}{}
+		select {
+		case <-g.open:
+		case <-ctx.Done():
+			return
+		}
+		b, err := net.Dial("unix", to)
+		if err != nil {
+			t.Errorf("behind the gate: %v", err)
+			return
+		}
+		defer b.Close()
+		defer context.AfterFunc(ctx, func() { _, _ = a.Close(), b.Close() })()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_, _ = io.Copy(b, a)
+			_ = b.Close()
+		}()
+		_, _ = io.Copy(a, b)
+		_ = a.Close()
+		<-done
+	}
+	work.Go(func() {
+		for {
+			a, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			work.Go(func() { pass(a) })
+		}
+	})
+	return g
+}
+
+// A migration that was given up, or whose manager died, takes the guest nowhere any more,
+// also when the other host is heard of only then; and until it has ended nobody is told
+// that it has.
+func TestRealMigrateGivenUp(t *testing.T) {
+	r := openReal(t)
+	ctx := t.Context()
+	cfg := config(r.daemon)
+	cfg.Timeout = 6 * time.Second // the first call of a libvirtd takes its time
+	impatient := open(t, cfg)
+	peer := testbed.NewLibvirt(t, "peer")
+	g := r.guest("mover", func(d *virt.Definition) { d.Console = virt.Console{}; d.NICs = []virt.NIC{{Type: "user"}} })
+	r.must("define", r.driver.Define(ctx, r.host, g))
+	r.power(g, virt.PowerStart)
+	for _, how := range []string{"given up", "dead"} {
+		t.Run(how, func(t *testing.T) {
+			gate := newGate(t, r.daemon.File("gate"), peer.Socket()) // where the libvirtd sees it too
+			to := virt.Host{ID: "hv2", Address: "qemu+unix:///system?socket=" + gate.path}
+			moving, giveUp := context.WithCancel(ctx)
+			defer giveUp()
+			ended := make(chan error, 1)
+			go func() { ended <- impatient.Migrate(moving, r.host, to, g, true) }()
+			select {
+			case <-gate.arrived:
+			case err := <-ended:
+				t.Fatalf("it has not got as far as the other host: %v", err)
+			}
+			if how == "given up" {
+				giveUp()
+				if err := <-ended; !errors.Is(err, virt.ErrBusy) {
+					t.Errorf("given up while it was under way: %v", err)
+				}
+			}
+			if err := impatient.Settle(ctx, r.host, g); !errors.Is(err, virt.ErrBusy) {
+				t.Errorf("settled while it was under way: %v", err)
+			}
+			close(gate.open)
+			settled := virt.ErrBusy
+			for errors.Is(settled, virt.ErrBusy) {
+				settled = impatient.Settle(ctx, r.host, g)
+			}
+			r.must("settle", settled)
+			if how == "dead" {
+				if err := <-ended; err == nil {
+					t.Error("the migration has ended well")
+				}
+			}
+			if got := r.state(g); got != virt.Running {
+				t.Errorf("where it was it is %s", got)
+			}
+			if _, err := r.driver.Info(ctx, virt.Host{ID: "hv2", Address: peer.URI()}, g); !errors.Is(err, virt.ErrNotFound) {
+				t.Errorf("where it was to go: %v", err)
+			}
+		})
+	}
+	r.must("migrate then", r.driver.Migrate(ctx, r.host, virt.Host{ID: "hv2", Address: peer.URI()}, g, true))
 }

@@ -67,6 +67,7 @@ const (
 	procConnectGetLibVersion         = 157
 	procDomainAttachDeviceFlags      = 160
 	procDomainDetachDeviceFlags      = 161
+	procDomainAbortJob               = 164
 	procDomainCreateWithFlags        = 196
 	procDomainGetState               = 212
 	procDomainUndefineFlags          = 231
@@ -74,6 +75,7 @@ const (
 	procDomainShutdownFlags          = 258
 	procDomainSetMetadata            = 264
 	procConnectListAllDomains        = 273
+	procDomainGetJobStats            = 298
 	procDomainMigratePerform3Params  = 305
 	procConnectGetDomainCapabilities = 342
 	procConnectGetAllDomainStats     = 344
@@ -100,7 +102,7 @@ func (l limits) reply(procedure uint32) (reply, bool) {
 	switch procedure {
 	case procConnectOpen, procDomainReboot, procDomainResume, procDomainSuspend, procStoragePoolCreate, procStoragePoolBuild,
 		procStoragePoolRefresh, procStoragePoolSetAutostart, procStorageVolDelete, procDomainUndefineFlags, procDomainDestroyFlags,
-		procDomainShutdownFlags, procDomainAttachDeviceFlags, procDomainDetachDeviceFlags, procDomainSetMetadata:
+		procDomainShutdownFlags, procDomainAttachDeviceFlags, procDomainDetachDeviceFlags, procDomainSetMetadata, procDomainAbortJob:
 		return reply{frame: maxSmall, check: func(*reader) {}}, true
 	case procAuthList:
 		return reply{frame: maxSmall, check: func(r *reader) { r.skip(4 * r.count(20, 4)) }}, true
@@ -132,6 +134,8 @@ func (l limits) reply(procedure uint32) (reply, bool) {
 	case procDomainGetXMLDesc, procNetworkGetXMLDesc, procStoragePoolGetXMLDesc, procStorageVolGetXMLDesc, procConnectGetDomainCapabilities,
 		procDomainMigratePerform3Params:
 		return reply{frame: maxDocument, check: func(r *reader) { r.text(4 << 20) }}, true
+	case procDomainGetJobStats:
+		return reply{frame: maxDocument, check: func(r *reader) { r.skip(4); r.params(r.count(maxStats, 4+4+4)) }}, true
 	case procConnectGetAllDomainStats:
 		return reply{frame: maxFrame, check: (*reader).stats, most: l.domains}, true
 	}
@@ -211,21 +215,28 @@ func (r *reader) stats() {
 		if budget -= params; budget < 0 {
 			r.fail("more than %d values for %d domains", max(domains, 64)*statsPerDomain, domains)
 		}
-		for range params {
-			r.text(256)
-			switch kind := r.word(); kind {
-			case 1, 2, 6:
-				r.skip(4)
-			case 3, 4, 5:
-				r.skip(8)
-			case 7:
-				r.text(maxName)
-			default:
-				r.fail("a value of type %d", kind)
-			}
-			if r.err != nil {
-				return
-			}
+		if r.params(params); r.err != nil {
+			return
+		}
+	}
+}
+
+// params reads typed parameters.
+func (r *reader) params(n int) {
+	for range n {
+		r.text(256)
+		switch kind := r.word(); kind {
+		case 1, 2, 6:
+			r.skip(4)
+		case 3, 4, 5:
+			r.skip(8)
+		case 7:
+			r.text(maxName)
+		default:
+			r.fail("a value of type %d", kind)
+		}
+		if r.err != nil {
+			return
 		}
 	}
 }

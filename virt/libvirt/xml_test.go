@@ -363,6 +363,7 @@ func FuzzParseDomain(f *testing.F) {
 func FuzzReply(f *testing.F) {
 	f.Add(uint32(procConnectGetAllDomainStats), append(words(1), domainRecord(1)...))
 	f.Add(uint32(procDomainGetXMLDesc), text("<domain/>"))
+	f.Add(uint32(procDomainGetJobStats), append(words(2, 1), append(text("operation"), words(1, 5)...)...))
 	f.Add(uint32(procAuthList), words(1, 0))
 	f.Fuzz(func(t *testing.T, procedure uint32, payload []byte) {
 		l := limits{domains: 100}
