@@ -30,4 +30,8 @@ func TestFaults(t *testing.T) {
 		t.Parallel()
 		onOneHost(t, run)
 	})
+	t.Run("agents", func(t *testing.T) {
+		t.Parallel()
+		afterAgents(t, run)
+	})
 }

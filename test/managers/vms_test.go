@@ -123,7 +123,9 @@ type pair struct {
 	*testing.T
 	hosts    map[string]*testbed.Daemon
 	names    []string
-	agents   []*mistify.Client // as the test asks them, in the order of names
+	gates    map[string]*testbed.Gate // before each host's libvirtd, where what moves comes in
+	agents   []*fleet.Agent           // in the order of names
+	clients  []*mistify.Client        // of the agents, as the test asks them
 	losing   []*swallower
 	asked    *asked
 	managers []*fleet.Manager
@@ -132,16 +134,17 @@ type pair struct {
 
 func newPair(t *testing.T, run fleet.Program, chance *rand.Rand) *pair {
 	t.Helper()
-	p := &pair{T: t, names: []string{"h1", "h2"}, asked: &asked{by: map[string]int{}}, hosts: map[string]*testbed.Daemon{}}
+	p := &pair{T: t, names: []string{"h1", "h2"}, asked: &asked{by: map[string]int{}}, hosts: map[string]*testbed.Daemon{}, gates: map[string]*testbed.Gate{}}
 	server := etcdtest.Run(t, etcdtest.Options{})
 	for _, name := range p.names {
 		p.hosts[name] = testbed.NewLibvirt(t, name)
+		p.gates[name] = testbed.NewGate(t, p.hosts[name].Socket())
 	}
 	for _, name := range p.names {
 		d := p.hosts[name]
-		a := fleet.NewAgent(t, run, nil, "agent of "+name, free(), nil, "[subagent.libvirt]\nuri = "+d.URI()+"\nemulator = qemu\npeers = "+p.hosts[p.other(name)].URI()+"\n[subagent.dir]\nlibvirt = "+d.URI()+"\n")
+		a := fleet.NewAgent(t, run, nil, "agent of "+name, free(), nil, "[subagent.libvirt]\nuri = "+d.URI()+"\nemulator = qemu\npeers = "+p.gates[p.other(name)].URI()+"\n[subagent.dir]\nlibvirt = "+d.URI()+"\n")
 		p.losing = append(p.losing, newSwallower(t, "http://"+a.Address, chance, p.asked))
-		p.agents = append(p.agents, direct(t, a))
+		p.agents, p.clients = append(p.agents, a), append(p.clients, direct(t, a))
 	}
 	for i := range 2 {
 		listen := free() // it stays, and who leads is told by it
@@ -155,7 +158,7 @@ func newPair(t *testing.T, run fleet.Program, chance *rand.Rand) *pair {
 		m.Ready()
 	}
 	for i, name := range p.names {
-		p.create(name, virt.TypeHypervisor, virt.HostDefinition{Driver: "agents", Address: strings.TrimPrefix(p.losing[i].URL, "http://"), Peer: p.hosts[name].URI()})
+		p.create(name, virt.TypeHypervisor, virt.HostDefinition{Driver: "agents", Address: strings.TrimPrefix(p.losing[i].URL, "http://"), Peer: p.gates[name].URI()})
 	}
 	fleet.Until(t, "both hosts are up", func(ctx context.Context) bool {
 		r, err := p.managers[0].Client.Poll(ctx)
@@ -177,12 +180,11 @@ func direct(t *testing.T, a *fleet.Agent) *mistify.Client {
 }
 
 // does are the actions that agents are at, whatever becomes of the manager that asked.
-func (p *pair) does() (actions []string) {
-	p.Helper()
-	for _, a := range p.agents {
+func (p *pair) does() (actions []string, err error) {
+	for _, a := range p.clients {
 		jobs, err := a.Jobs(p.Context(), 5)
 		if err != nil {
-			p.Fatal(err)
+			return nil, err
 		}
 		for _, j := range jobs {
 			if !j.Status.Ended() {
@@ -190,7 +192,7 @@ func (p *pair) does() (actions []string) {
 			}
 		}
 	}
-	return actions
+	return actions, nil
 }
 
 func (p *pair) create(id, kind string, definition any) {
@@ -333,6 +335,48 @@ func onOneHost(t *testing.T, run fleet.Program) {
 	p.done(vm, virt.ActionStop, nil)
 }
 
+// afterAgents kills the agent of the host that a VM leaves while the other host's libvirtd
+// does not answer, and lets that go on when the agent is back: what its libvirtd went on
+// with is known to nobody but that.
+func afterAgents(t *testing.T, run fleet.Program) {
+	p := newPair(t, run, rand.New(rand.NewPCG(1, 1))) //nolint:gosec // no answer is lost
+	looks := newSampler(t, p.hosts["h1"], p.hosts["h2"])
+	const vm = "web1"
+	p.create(vm, virt.TypeVM, virt.Definition{CPU: 1, Memory: 32, Console: virt.Console{Serial: "none"}})
+	rounds := 1
+	if testlong.Long() {
+		rounds = testlong.Count(t, 10)
+	}
+	ends := map[scheduler.State]int{}
+	for i := 0; i < rounds && !t.Failed(); i++ {
+		p.done(vm, virt.ActionStart, nil)
+		from := p.node(vm).Parent()
+		gate := p.gates[p.other(from)]
+		gate.Shut()
+		job := p.ask(vm, virt.ActionMigrate, map[string]any{"to": p.other(from)})
+		<-gate.Arrived
+		agent := p.agents[slices.Index(p.names, from)]
+		agent.Kill()
+		agent.Start()
+		fleet.Until(t, "the agent is back, and at it", func(context.Context) bool {
+			does, err := p.does()
+			return err == nil && slices.Contains(does, mistify.ActionMigrate)
+		})
+		gate.Open()
+		st := p.end(job)
+		ends[st.State]++
+		if st.State != scheduler.Succeeded {
+			t.Logf("round %d: it %s in attempt %d: %s", i, st.State, st.Attempt, st.Error)
+		}
+		p.done(vm, virt.ActionStart, nil)
+		p.agree(i, vm)
+	}
+	looks.end()
+	looks.never()
+	t.Logf("%d rounds; the jobs ended as %v", rounds, ends)
+	p.done(vm, virt.ActionStop, nil)
+}
+
 // results are what the rounds came to.
 type results struct {
 	ends map[string]int // of jobs
@@ -378,7 +422,11 @@ func (p *pair) round(round int, vm string, chance *rand.Rand, r *results) {
 		victim = max(p.asked.who(action), 0)
 	}
 	p.managers[victim].Kill()
-	if p.asked.who(action) == victim && slices.Contains(p.does(), action) {
+	does, err := p.does()
+	if err != nil {
+		p.Fatal(err)
+	}
+	if p.asked.who(action) == victim && slices.Contains(does, action) {
 		r.amid[action]++
 	}
 	for _, j := range jobs {

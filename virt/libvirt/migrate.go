@@ -109,7 +109,7 @@ func jobOf(c *conn, dom golibvirt.Domain) (golibvirt.DomainJobOperation, error) 
 	if err != nil {
 		return 0, translate(err)
 	}
-	if k := golibvirt.DomainJobType(kind); k != golibvirt.DomainJobBounded && k != golibvirt.DomainJobUnbounded {
+	if golibvirt.DomainJobType(kind) == golibvirt.DomainJobNone { // one that has failed is still clearing up
 		return 0, nil
 	}
 	for _, p := range params {

@@ -3,12 +3,9 @@ package libvirt_test
 import (
 	"context"
 	"errors"
-	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -188,64 +185,6 @@ func TestTestHypervisor(t *testing.T) {
 	}
 }
 
-// gate is a socket before another, through which nothing goes until it is opened.
-type gate struct {
-	path    string
-	arrived chan struct{} // somebody stands before it
-	open    chan struct{}
-}
-
-func newGate(t *testing.T, path, to string) *gate {
-	t.Helper()
-	g := &gate{path: path, arrived: make(chan struct{}, 100), open: make(chan struct{})}
-	listener, err := net.Listen("unix", g.path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var work sync.WaitGroup
-	t.Cleanup(func() {
-		cancel()
-		_ = listener.Close()
-		work.Wait()
-	})
-	pass := func(a net.Conn) {
-		defer a.Close()
-		g.arrived <- struct{}{}
-		select {
-		case <-g.open:
-		case <-ctx.Done():
-			return
-		}
-		b, err := net.Dial("unix", to)
-		if err != nil {
-			t.Errorf("behind the gate: %v", err)
-			return
-		}
-		defer b.Close()
-		defer context.AfterFunc(ctx, func() { _, _ = a.Close(), b.Close() })()
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			_, _ = io.Copy(b, a)
-			_ = b.Close()
-		}()
-		_, _ = io.Copy(a, b)
-		_ = a.Close()
-		<-done
-	}
-	work.Go(func() {
-		for {
-			a, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			work.Go(func() { pass(a) })
-		}
-	})
-	return g
-}
-
 // A migration that was given up, or whose manager died, takes the guest nowhere any more,
 // also when the other host is heard of only then; and until it has ended nobody is told
 // that it has.
@@ -261,14 +200,15 @@ func TestRealMigrateGivenUp(t *testing.T) {
 	r.power(g, virt.PowerStart)
 	for _, how := range []string{"given up", "dead"} {
 		t.Run(how, func(t *testing.T) {
-			gate := newGate(t, r.daemon.File("gate"), peer.Socket()) // where the libvirtd sees it too
-			to := virt.Host{ID: "hv2", Address: "qemu+unix:///system?socket=" + gate.path}
+			gate := testbed.NewGate(t, peer.Socket())
+			gate.Shut()
+			to := virt.Host{ID: "hv2", Address: gate.URI()}
 			moving, giveUp := context.WithCancel(ctx)
 			defer giveUp()
 			ended := make(chan error, 1)
 			go func() { ended <- impatient.Migrate(moving, r.host, to, g, true) }()
 			select {
-			case <-gate.arrived:
+			case <-gate.Arrived:
 			case err := <-ended:
 				t.Fatalf("it has not got as far as the other host: %v", err)
 			}
@@ -281,7 +221,7 @@ func TestRealMigrateGivenUp(t *testing.T) {
 			if err := impatient.Settle(ctx, r.host, g); !errors.Is(err, virt.ErrBusy) {
 				t.Errorf("settled while it was under way: %v", err)
 			}
-			close(gate.open)
+			gate.Open()
 			settled := virt.ErrBusy
 			for errors.Is(settled, virt.ErrBusy) {
 				settled = impatient.Settle(ctx, r.host, g)
