@@ -36,6 +36,7 @@ then its capacity is what it reports when it is first polled. It takes VMs as so
 as a poll has reached it.`,
 		Example: `  vagoth hv add hv1 --driver local
   vagoth hv add hv3 --driver remote --url https://hv3.example.org:8080
+  vagoth hv add hv4 --driver remote --url https://hv4.example.org:8080 --peer qemu+tls://hv4.example.org/system
   vagoth hv add hv2 --driver local --address 'qemu+tls://hv2/system' --tag rack=a`,
 		Args: args(1, 1, "an ID for the hypervisor"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
@@ -90,6 +91,7 @@ as a poll has reached it.`,
 	f.StringVar(&def.Driver, "driver", "", "the [drivers.NAME] that reaches it")
 	f.StringVar(&def.Address, "address", "", "where the driver finds it, such as a libvirt URI; the driver's own if not given")
 	f.StringVar(&def.Address, "url", "", "the same, for a host with an agent")
+	f.StringVar(&def.Peer, "peer", "", "the libvirt URI by which other hosts reach its own, to move VMs there while they run, where an agent drives them")
 	f.BoolVar(&offline, "offline", false, "add it though it does not answer now")
 	f.Int64Var(&def.CPU, "cpu", 0, "hardware threads")
 	f.StringVar(&memory, "memory", "", "memory, such as 64G")
