@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -29,7 +30,8 @@ type full struct {
 	held     map[string]scheduler.Lease
 	refuse   error // of the next call
 	events   []scheduler.Event
-	lost     int // events before this are gone
+	lost     int   // events before this are gone
+	silent   error // why it tells of nothing now
 	news     chan struct{}
 	entered  chan struct{} // told when Next begins to wait
 }
@@ -106,6 +108,16 @@ func (f *full) forget() {
 	f.lost = len(f.events)
 }
 
+// unwatched ends every Watch with an error, once if that says that something is gone, and
+// until it is nil otherwise.
+func (f *full) unwatched(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.silent = err
+	close(f.news)
+	f.news = make(chan struct{})
+}
+
 func (f *full) Cursor(context.Context) (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -121,8 +133,15 @@ func (f *full) Watch(ctx context.Context, cursor string, flt scheduler.Filter) i
 		}
 		for {
 			f.mu.Lock()
-			gone, list, news := at < f.lost, f.events[min(at, len(f.events)):], f.news
+			gone, list, news, silent := at < f.lost, f.events[min(at, len(f.events)):], f.news, f.silent
+			if errors.Is(silent, scheduler.ErrCompacted) {
+				f.silent = nil
+			}
 			f.mu.Unlock()
+			if silent != nil {
+				yield(scheduler.Event{}, silent)
+				return
+			}
 			if gone {
 				yield(scheduler.Event{}, scheduler.ErrCompacted)
 				return

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"time"
@@ -97,30 +98,46 @@ func NewMetrics(m *manager.Manager, t *Timings) *Metrics {
 }
 
 // Run counts the jobs that end, until ctx does or the scheduler is closed. A scheduler that does not tell
-// of its jobs is not counted.
-func (x *Metrics) Run(ctx context.Context) error {
+// of its jobs is not counted. One that cannot tell of them now is asked again: nothing ends for want of figures.
+func (x *Metrics) Run(ctx context.Context, log *slog.Logger) {
 	w, ok := x.m.Scheduler.(scheduler.Watcher)
 	if !ok {
 		<-ctx.Done()
-		return nil
+		return
 	}
+	cursor, quiet := "", false
 	for {
 		var err error
-		for ev, failed := range w.Watch(ctx, "", scheduler.Filter{}) {
+		for ev, failed := range w.Watch(ctx, cursor, scheduler.Filter{}) {
 			if err = failed; err != nil {
 				break
 			}
+			cursor, quiet = ev.Cursor, false
 			x.ended(ev.Job)
 		}
 		switch {
 		case ctx.Err() != nil, errors.Is(err, scheduler.ErrClosed):
-			return nil
-		case !errors.Is(err, scheduler.ErrCompacted):
-			return err
+			return
+		case errors.Is(err, scheduler.ErrCompacted):
+			cursor = ""
+			x.missed.Inc()
+			continue
+		case !quiet:
+			log.WarnContext(ctx, "jobs that end are not counted now, and will be when the scheduler tells of them again", "error", err)
+			quiet = true
 		}
-		x.missed.Inc()
+		t := time.NewTimer(countAgain)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
 	}
 }
+
+// countAgain is how long Run waits for a scheduler that told it nothing.
+const countAgain = time.Second
 
 // ended counts a job that has.
 func (x *Metrics) ended(st scheduler.Status) {

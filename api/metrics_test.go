@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"regexp"
 	"strings"
 	"testing"
@@ -29,8 +31,8 @@ func TestMetrics(t *testing.T) {
 	}()
 	c.Client = NewClient("http://vagoth", recorder{tr})
 	ctx, cancel := context.WithCancel(c.ctx)
-	done := make(chan error, 1)
-	go func() { done <- x.Run(ctx) }()
+	done := make(chan struct{})
+	go func() { defer close(done); x.Run(ctx, slog.New(slog.DiscardHandler)) }()
 	must[[]scheduler.Status](t)(c.Submit(c.ctx, scheduler.Package{Jobs: []scheduler.Job{{Queue: "q", Action: "fail", Params: doc(t, `{"how":"busy"}`)}}}))
 	began := time.Now()
 	c.fake().tell(scheduler.Status{Job: scheduler.Job{ID: "r1", Action: "named-by-anybody"}, State: scheduler.Failed, Code: "named-too", SubmittedAt: began.Add(-time.Hour), StartedAt: began.Add(-time.Minute), EndedAt: began})
@@ -82,24 +84,39 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("%s is a label", never)
 		}
 	}
-	// What went by too fast is said, and counting goes on.
-	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
+	// A scheduler that cannot tell now is asked again, and nothing is missed for it; what
+	// is gone for good is said, and counting goes on.
+	counted := func(want string) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			if text, _ = c.get("/metrics"); strings.Contains(text, want) {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: never", want)
+			}
+		}
 	}
+	told := scheduler.Status{Job: scheduler.Job{ID: "r3", Action: "fail"}, State: scheduler.Succeeded, SubmittedAt: began, StartedAt: began, EndedAt: began}
+	c.fake().unwatched(fmt.Errorf("%w: it is about to lead", registry.ErrUnavailable))
+	c.fake().tell(told)
+	c.fake().unwatched(nil)
+	counted(`vagoth_jobs_ended_total{action="fail",code="",state="succeeded"} 1`)
+	c.fake().unwatched(scheduler.ErrCompacted)
+	counted(`vagoth_job_events_lost_total 1`)
+	cancel()
+	<-done
 }
 
 // A scheduler that tells of nothing is not counted, and no reason to end.
 func TestMetricsOfSync(t *testing.T) {
 	c := newCluster(t, opts{})
 	ctx, cancel := context.WithCancel(c.ctx)
-	done := make(chan error, 1)
+	done := make(chan struct{})
 	x := NewMetrics(c.m, nil)
-	go func() { done <- x.Run(ctx) }()
+	go func() { defer close(done); x.Run(ctx, slog.New(slog.DiscardHandler)) }()
 	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
+	<-done
 	if _, err := x.reg.Gather(); err != nil {
 		t.Error(err)
 	}

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -81,9 +82,14 @@ func within(ctx context.Context, d time.Duration, do func(context.Context) error
 
 func (d *daemon) systemd() Systemd { return Systemd{d.log} }
 
-// healthy reports whether the registry answers.
+// healthy reports whether the registry answers. That it says that the store which it
+// shares with others does not is an answer: to start again would bring nothing back, and
+// what can be read would be gone.
 func (d *daemon) healthy(ctx context.Context) error {
 	_, err := d.m.Registry.View(ctx, registry.Consistent()) // if it never returns, systemd is told nothing either
+	if errors.Is(err, registry.ErrUnavailable) {
+		return nil
+	}
 	return err
 }
 

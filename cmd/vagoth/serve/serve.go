@@ -178,11 +178,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	watch, endWatch := context.WithCancel(work)
 	defer endWatch()
 	d.running.Go(func() { d.systemd().Watchdog(watch, "the registry", d.healthy) })
-	d.running.Go(func() {
-		if err := d.metrics.Run(watch); err != nil {
-			d.fail(err)
-		}
-	})
+	d.running.Go(func() { d.metrics.Run(watch, d.log) })
 	d.announce()
 
 	err = d.until(ctx)
