@@ -30,7 +30,7 @@ func (h *host) register(s *mistify.Server) {
 	} {
 		mistify.Register(s, "Test."+name, h.guest("Test."+name, state))
 	}
-	for _, name := range []string{"Delete", "Undefine", "DeleteContainer", "UndefineContainer"} {
+	for _, name := range []string{"Delete", "Undefine", "Migrate", "DeleteContainer", "UndefineContainer", "MigrateContainer"} {
 		mistify.Register(s, "Test."+name, h.guest("Test."+name, gone))
 	}
 	for name, kind := range map[string]string{
