@@ -32,6 +32,7 @@ type full struct {
 	events   []scheduler.Event
 	lost     int   // events before this are gone
 	silent   error // why it tells of nothing now
+	silenced int   // how many Watches were told so
 	news     chan struct{}
 	entered  chan struct{} // told when Next begins to wait
 }
@@ -118,6 +119,13 @@ func (f *full) unwatched(err error) {
 	f.news = make(chan struct{})
 }
 
+// wasSilent is how many Watches ended so.
+func (f *full) wasSilent() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.silenced
+}
+
 func (f *full) Cursor(context.Context) (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -134,6 +142,9 @@ func (f *full) Watch(ctx context.Context, cursor string, flt scheduler.Filter) i
 		for {
 			f.mu.Lock()
 			gone, list, news, silent := at < f.lost, f.events[min(at, len(f.events)):], f.news, f.silent
+			if silent != nil {
+				f.silenced++
+			}
 			if errors.Is(silent, scheduler.ErrCompacted) {
 				f.silent = nil
 			}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -88,7 +89,7 @@ func TestMetrics(t *testing.T) {
 	// is gone for good is said, and counting goes on.
 	counted := func(want string) {
 		t.Helper()
-		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(10 * time.Second); ; {
 			if text, _ = c.get("/metrics"); strings.Contains(text, want) {
 				return
 			}
@@ -100,8 +101,16 @@ func TestMetrics(t *testing.T) {
 	told := scheduler.Status{Job: scheduler.Job{ID: "r3", Action: "fail"}, State: scheduler.Succeeded, SubmittedAt: began, StartedAt: began, EndedAt: began}
 	c.fake().unwatched(fmt.Errorf("%w: it is about to lead", registry.ErrUnavailable))
 	c.fake().tell(told)
+	for deadline := time.Now().Add(10 * time.Second); c.fake().wasSilent() == 0; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("nobody watches")
+		}
+	}
 	c.fake().unwatched(nil)
 	counted(`vagoth_jobs_ended_total{action="fail",code="",state="succeeded"} 1`)
+	if again := `vagoth_jobs_ended_total{action="fail",code="busy",state="failed"} 1`; !strings.Contains(text, again) {
+		t.Errorf("what was counted before is counted again: there is no %s", again)
+	}
 	c.fake().unwatched(scheduler.ErrCompacted)
 	counted(`vagoth_job_events_lost_total 1`)
 	cancel()

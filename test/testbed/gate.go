@@ -86,7 +86,11 @@ func (g *Gate) pass(ctx context.Context, from net.Conn) {
 	select {
 	case <-open:
 	default:
-		g.Arrived <- struct{}{}
+		select {
+		case g.Arrived <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
 		select {
 		case <-open:
 		case <-ctx.Done():

@@ -268,3 +268,20 @@ func TestHostileListing(t *testing.T) {
 		})
 	}
 }
+
+// An agent that ends answers at once that something is under way, and is asked again no
+// faster for it.
+func TestSettleTakesItsTime(t *testing.T) {
+	var asked atomic.Int32
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		_, _ = io.WriteString(w, `{"jobs": 3}`)
+	}))
+	defer srv.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	err := impatient(t).Settle(ctx, virt.Host{ID: "h1", Address: srv.URL}, vm("web"))
+	if err == nil || asked.Load() == 0 || asked.Load() > 40 {
+		t.Errorf("asked %d times in a second: %v", asked.Load(), err)
+	}
+}

@@ -49,9 +49,8 @@ func (d *Driver) Settle(ctx context.Context, h virt.Host, g virt.Guest) error {
 				return nil
 			case err == nil && s.Jobs == 0:
 				return nil
-			case err == nil:
+			case err == nil: // an agent that ends answers before it has waited
 				heard = time.Now()
-				continue
 			case ctx.Err() != nil || !errors.Is(as(err, true), virt.ErrUnreachable) || time.Since(heard) > t.cfg.Timeout+longPoll:
 				return err
 			}
@@ -60,6 +59,9 @@ func (d *Driver) Settle(ctx context.Context, h virt.Host, g virt.Guest) error {
 			case <-timer.C:
 			case <-ctx.Done():
 				timer.Stop()
+				if err == nil {
+					err = fmt.Errorf("%w: its agent is still at %d jobs for it: see `vagoth agent call jobs --guest %s`, and try again", virt.ErrBusy, s.Jobs, g.UUID)
+				}
 				return err
 			}
 		}
