@@ -120,8 +120,9 @@ func TestImage(t *testing.T) {
 		backing := ""
 		if rnd.IntN(2) == 0 {
 			backing = "base"
-			d.run("qemu-img", "create", "-q", "-f", "qcow2", "base", fmt.Sprint(512*(1+rnd.Int64N(24<<11))))
-			d.scribble("base", rnd, 1<<20)
+			below := 512 * (1 + rnd.Int64N(24<<11))
+			d.run("qemu-img", "create", "-q", "-f", "qcow2", "base", fmt.Sprint(below))
+			d.scribble("base", rnd, min(below, 1<<20))
 			d.run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size="+cluster, "-F", "qcow2", "-b", "base", "disk", fmt.Sprint(size))
 		} else {
 			d.run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size="+cluster, "disk", fmt.Sprint(size))
