@@ -276,6 +276,10 @@ func TestEveryAction(t *testing.T) {
 				n, err = io.Copy(io.Discard, d)
 				ok = n == 100_000 && d.Length == n && errors.Is(d.Close(), nil)
 			}
+		case a.Type == mistify.Upload:
+			var r mistify.ImageResponse
+			err = c.Upload(ctx, method, &mistify.ImageRequest{ID: "289120e4-ed12-431d-8d18-48f8a94bb05b"}, io.NopCloser(strings.NewReader("content")), &r)
+			ok = len(r.Images) == 1 && r.Images[0].ID == "289120e4-ed12-431d-8d18-48f8a94bb05b"
 		case a.On == mistify.OnGuest:
 			var r mistify.GuestResponse
 			err = c.Call(ctx, method, &mistify.GuestRequest{Guest: &mistify.Guest{ID: guest, State: "stopped"}, Action: a.Name}, &r)

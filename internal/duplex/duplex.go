@@ -83,6 +83,19 @@ func Accept(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// lingering is how long what still comes is taken after a refusal.
+const lingering = 500 * time.Millisecond
+
+// Linger lets a client that still sends read why it need not: a connection that is
+// closed before all was read is reset, and the answer can be lost with it. The
+// handler calls it when it has answered, and does not read the body any more.
+func Linger(w http.ResponseWriter, body io.Reader) {
+	rc := http.NewResponseController(w)
+	_ = rc.Flush()
+	_ = rc.SetReadDeadline(time.Now().Add(lingering))
+	_, _ = io.Copy(io.Discard, io.LimitReader(body, 1<<30)) // it ends when the client has read, or its time is over
+}
+
 // Until gives the context of a line: it ends after most, and when over is closed,
 // which may be nil. The handler calls the
 // function before it returns.

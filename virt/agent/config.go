@@ -186,6 +186,9 @@ func (a ActionConfig) check(action mistify.Action, services map[string]ServiceCo
 	if action.Type == mistify.Stream && len(a.Stages) > 1 {
 		return fmt.Errorf("has %d stages: a stream has one stage, whose bytes it is", len(a.Stages))
 	}
+	if action.Type == mistify.Upload && len(a.Stages) > 1 {
+		return fmt.Errorf("has %d stages: what is sent goes to one sub-agent", len(a.Stages))
+	}
 	if action.On == mistify.OnConsole && len(a.Stages) > 1 {
 		return fmt.Errorf("has %d stages: what is typed goes to one sub-agent, that whose console is shown", len(a.Stages))
 	}

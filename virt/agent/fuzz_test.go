@@ -3,7 +3,9 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -162,6 +164,11 @@ func (a *asked) Stream(_ context.Context, _ string, request any) (*mistify.Downl
 func (a *asked) Call(_ context.Context, _ string, request, _ any) error {
 	a.look(request)
 	return errNo
+}
+
+func (a *asked) Upload(_ context.Context, _ string, request any, content io.ReadCloser, _ any) error {
+	a.look(request)
+	return errors.Join(errNo, content.Close())
 }
 
 func (a *asked) look(request any) {

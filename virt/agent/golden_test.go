@@ -93,6 +93,7 @@ func scripts() []script {
 			"GET /images", "GET /images?type=container", "GET /images?type=..", "GET /images/img", `POST /images {"id":"img","source":"http://127.0.0.1/x"}`, `POST /images {}`, `POST /images {"id":"a/b"}`,
 			`POST /images {"id":"lib/busybox:1","type":"container"}`, "DELETE /images/img", "GET /container_images", "GET /container_images/lib%2Fbusybox:1", `POST /container_images {"id":"lib/busybox:1"}`,
 			"DELETE /container_images/lib%2Fbusybox:1", "GET /images/%2e%2e", "GET /jobs",
+			"PUT /images/sent/content?size=3 abc", "PUT /images/sent/content?size=4 abc", "PUT /images/sent/content?size=many abc", "PUT /images/-sent/content abc",
 		}},
 		{name: "no-images", setup: func(o *hostOptions) {
 			o.sub.image = func(string, *mistify.ImageRequest) (*mistify.ImageResponse, error) {

@@ -74,10 +74,15 @@ func (s *server) mount(e *gin.Engine) {
 	}
 }
 
-// line lets what follows answer before the request has ended.
+// line lets what follows answer before the request has ended, and a refusal be read.
 func (s *server) line(c *gin.Context) {
 	if err := duplex.Accept(c.Writer, c.Request); err != nil {
 		s.fail(c, err)
+		return
+	}
+	c.Next()
+	if c.Writer.Status() >= http.StatusBadRequest {
+		duplex.Linger(c.Writer, c.Request.Body)
 	}
 }
 

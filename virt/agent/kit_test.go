@@ -36,6 +36,7 @@ type sub struct {
 	guest  func(ctx context.Context, method string, r *mistify.GuestRequest) (*mistify.GuestResponse, error)
 	status func(r *mistify.StatusRequest) (*mistify.StatusResponse, error)
 	image  func(method string, r *mistify.ImageRequest) (*mistify.ImageResponse, error)
+	taken  func(r *mistify.ImageRequest, in io.Reader) error
 	snap   func(method string, r *mistify.SnapshotRequest) (*mistify.SnapshotResponse, error)
 	calls  []string // METHOD ID
 	quiet  bool     // they are not noted
@@ -60,6 +61,13 @@ func newSub() *sub {
 				}, nil
 			})
 		case mistify.OnImage:
+			if a.Type == mistify.Upload {
+				mistify.RegisterUpload(s.Server, name, func(_ context.Context, r *mistify.ImageRequest, in io.ReadCloser) (*mistify.ImageResponse, error) {
+					s.called(name, r.ID)
+					return s.take(r, in)
+				})
+				continue
+			}
 			mistify.Register(s.Server, name, func(_ context.Context, r *mistify.ImageRequest) (*mistify.ImageResponse, error) {
 				s.called(name, r.ID)
 				s.mu.Lock()
@@ -132,6 +140,21 @@ func (s *sub) addGuest(name string) {
 		}
 		return &mistify.GuestResponse{Guest: r.Guest}, nil
 	})
+}
+
+// take answers what it was sent as an image, whose volume it is.
+func (s *sub) take(r *mistify.ImageRequest, in io.Reader) (*mistify.ImageResponse, error) {
+	s.mu.Lock()
+	do := s.taken
+	s.mu.Unlock()
+	if do != nil {
+		return nil, do(r, in)
+	}
+	data, err := io.ReadAll(in)
+	if err != nil {
+		return nil, err
+	}
+	return &mistify.ImageResponse{Images: []mistify.Image{{ID: r.ID, Volume: string(data), Size: r.Size, Snapshot: r.SHA256, Status: "complete"}}}, nil
 }
 
 func (s *sub) called(method, id string) {

@@ -119,7 +119,7 @@ func (b *schemas) operation(r route) object {
 		"responses": object{strconv.Itoa(status): done, "default": object{"$ref": "#/components/responses/Error"}},
 	}
 	if r.in != nil {
-		op["requestBody"] = object{"content": b.content(r.in, "")}
+		op["requestBody"] = object{"content": b.content(r.in, r.media)}
 	}
 	if r.role == anybody {
 		op["security"] = []object{}

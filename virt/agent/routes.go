@@ -121,15 +121,18 @@ func (s *server) snapshotRoutes(prefix, what string) []route {
 
 func (s *server) imageRoutes(prefix, kind, what string) []route {
 	var query []string
+	var all []route
 	if kind == "" {
 		query = []string{"type"}
+		all = append(all, route{method: "PUT", path: prefix + "/:image/content", do: s.putImage, in: "", out: mistify.Image{}, media: octets, query: []string{"size", "sha256"}, role: auth.Operator, load: stream, line: true,
+			help: "make an " + what + " of the body, in any form in which one is fetched; size, in bytes, and sha256 are what it must have"})
 	}
-	return []route{
+	return append(all, []route{
 		{method: "GET", path: prefix, do: s.listImages(kind), out: []mistify.Image{}, query: query, role: auth.Reader, load: slow, help: "every " + what},
 		{method: "POST", path: prefix, do: s.fetchImage(kind), in: mistify.ImageRequest{}, out: mistify.ImageResponse{}, status: http.StatusAccepted, role: auth.Operator, help: "get an " + what + " onto the host"},
 		{method: "GET", path: prefix + "/:image", do: s.getImage(kind), out: mistify.Image{}, role: auth.Reader, load: slow, help: "one " + what},
 		{method: "DELETE", path: prefix + "/:image", do: s.deleteImage(kind), out: struct{}{}, status: http.StatusAccepted, role: auth.Operator, load: slow, help: "remove one " + what},
-	}
+	}...)
 }
 
 func (s *server) ownRoutes() []route {

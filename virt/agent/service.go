@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -15,6 +16,7 @@ import (
 type Caller interface {
 	Call(ctx context.Context, method string, request, response any) error
 	Stream(ctx context.Context, method string, request any) (*mistify.Download, error)
+	Upload(ctx context.Context, method string, request any, content io.ReadCloser, response any) error
 	Close()
 }
 

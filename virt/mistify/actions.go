@@ -15,6 +15,7 @@ const (
 	Info   ActionType = "info"   // at once, with what was asked for
 	Async  ActionType = "async"  // with a job that does it
 	Stream ActionType = "stream" // with bytes, as they come
+	Upload ActionType = "upload" // at its end, to bytes as they come
 )
 
 // Subject is what an action is about, and so which requests its sub-agents get.
@@ -25,7 +26,7 @@ const (
 	OnHost     Subject = "host"     // StatusRequest, StatusResponse
 	OnGuest    Subject = "guest"    // GuestRequest, GuestResponse
 	OnMetrics  Subject = "metrics"  // GuestMetricsRequest, GuestMetricsResponse
-	OnImage    Subject = "image"    // ImageRequest, ImageResponse
+	OnImage    Subject = "image"    // ImageRequest, ImageResponse; an upload takes bytes
 	OnSnapshot Subject = "snapshot" // SnapshotRequest, SnapshotResponse; a stream answers bytes
 	OnConsole  Subject = "console"  // ConsoleRequest, ConsoleResponse; a stream answers bytes
 	OnSave     Subject = "save"     // SaveRequest, ImageResponse
@@ -75,6 +76,7 @@ func Actions() []Action {
 	}
 	list = append(list,
 		Action{Name: prefixed(ActionSave), Base: ActionSave, Type: Async, On: OnSave, Container: true, Addition: true, Help: "makes an image of what a container has written"},
+		Action{Name: ActionPutImage, Type: Upload, On: OnImage, Addition: true, Help: "makes an image of bytes that are sent"},
 		Action{Name: "status", Type: Info, On: OnHost, Addition: true, Help: "lists what is on the host now"},
 		Action{Name: "cpuMetrics", Type: Info, On: OnMetrics, Help: "measures a guest's CPUs"},
 		Action{Name: "diskMetrics", Type: Info, On: OnMetrics, Help: "measures a guest's disks"},
@@ -99,8 +101,8 @@ func Actions() []Action {
 }
 
 // ActionFor returns the name of what base is to a guest or image of this type:
-// "create" is "containerCreate" to a container. Metrics, snapshots and status have
-// one name for all.
+// "create" is "containerCreate" to a container. Metrics, snapshots, status and what is
+// sent have one name for all.
 func ActionFor(guestType, base string) string {
 	if guestType != TypeContainer || !hasContainerForm(base) {
 		return base
@@ -109,7 +111,7 @@ func ActionFor(guestType, base string) string {
 }
 
 func hasContainerForm(base string) bool {
-	return base != "" && base != "status" && !strings.HasPrefix(base, containerPrefix) &&
+	return base != "" && base != "status" && base != ActionPutImage && !strings.HasPrefix(base, containerPrefix) &&
 		!strings.HasSuffix(base, "Metrics") && !strings.HasSuffix(base, "Snapshot") && !strings.HasSuffix(base, "Snapshots")
 }
 

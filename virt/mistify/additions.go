@@ -18,6 +18,8 @@ package mistify
 //	                               queued for the guest before. 200 with Settled. The guest need not be known.
 //	POST /guests/{id}/console      the body is typed while the answer is what the guest prints on its serial console, until
 //	                               either side ends it
+//	PUT  /images/{id}/content      the body is an image, in any form in which one is fetched; ?size= and ?sha256= are what it
+//	                               must have. 200 with the image when it is there; one that is there already is KindConflict.
 //	GET  /v1/status                Status; with ?id=GUEST of one guest only, which is not listed if it is not there
 //
 // An action that is not configured is KindUnsupported. A create makes disks,
@@ -35,6 +37,7 @@ const (
 	ActionMigrate     = "migrate"
 	ActionConsole     = "console"
 	ActionTypeConsole = "typeConsole"
+	ActionPutImage    = "putImage"
 )
 
 // MigrateRequest says where a guest is to go.

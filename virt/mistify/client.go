@@ -117,6 +117,11 @@ func (c *Client) call(ctx context.Context, verb, path string, in, out any) (job 
 		return "", err
 	}
 	defer func() { _ = resp.Body.Close() }()
+	return answerOf(ctx, verb, path, resp, out)
+}
+
+// answerOf reads an answer into out, if it is not nil.
+func answerOf(ctx context.Context, verb, path string, resp *http.Response, out any) (job string, err error) {
 	data, err := ReadBody(resp.Body, maxListing)
 	if err == nil && out != nil {
 		err = Decode(data, out)
@@ -147,6 +152,11 @@ func (c *Client) open(ctx context.Context, verb, path string, body io.Reader) (*
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	return c.send(req, path)
+}
+
+// send sends a request, with what every one has.
+func (c *Client) send(req *http.Request, path string) (*http.Response, error) {
 	req.Header.Set("Accept", "application/json, */*;q=0.5")
 	req.Header.Set("User-Agent", "vagoth")
 	if c.token != nil {
@@ -154,7 +164,7 @@ func (c *Client) open(ctx context.Context, verb, path string, body io.Reader) (*
 			req.Header.Set("Authorization", "Bearer "+token)
 		}
 	}
-	SetTrail(req.Header, trail.From(ctx))
+	SetTrail(req.Header, trail.From(req.Context()))
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", virt.ErrUnreachable, err)
@@ -163,7 +173,7 @@ func (c *Client) open(ctx context.Context, verb, path string, body io.Reader) (*
 		return resp, nil
 	}
 	defer func() { _ = resp.Body.Close() }()
-	e := &Error{Request: verb + " " + path}
+	e := &Error{Request: req.Method + " " + path}
 	data, err := io.ReadAll(io.LimitReader(resp.Body, MaxBody))
 	if err != nil || json.Unmarshal(data, &e.ErrorBody) != nil || e.Message == "" {
 		e.ErrorBody = ErrorBody{Message: "it answered " + resp.Status}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/vagoth/vagoth/internal/duplex"
@@ -43,6 +44,43 @@ func (c *Client) Console(ctx context.Context, id string) (io.ReadWriteCloser, er
 func (c *Client) DeprovisionGuest(ctx context.Context, g Guest) (job string, err error) {
 	job, err = c.call(ctx, http.MethodPost, path("guests", g.ID, ActionDeprovision), &g, nil)
 	return job, named(job, err)
+}
+
+// PutImage makes an image on the host of what is read from content, in any form in
+// which images are fetched there, and returns it when it is there. Of the request
+// the size, in bytes, and the sha256 are what content must have; neither need be
+// known. Content is closed, by the end of ctx too, which must wake who reads it. An
+// agent without our additions is a
+// virt.ErrUnsupported. An addition.
+func (c *Client) PutImage(ctx context.Context, r ImageRequest, content io.ReadCloser) (i Image, err error) {
+	defer func() { _ = content.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = content.Close() })() // the transport waits for who reads it
+	query := url.Values{}
+	if r.Size > 0 {
+		query.Set("size", strconv.FormatUint(r.Size, 10))
+	}
+	if r.SHA256 != "" {
+		query.Set("sha256", r.SHA256)
+	}
+	to := path("images", r.ID, "content")
+	if len(query) > 0 {
+		to += "?" + query.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, c.base+to, content)
+	if err != nil {
+		return i, fmt.Errorf("%w request PUT %.200q: %w", virt.ErrInvalid, to, err)
+	}
+	req.Header.Set("Content-Type", octets)
+	resp, err := c.send(req, to)
+	if errors.Is(err, virt.ErrNotFound) {
+		err = fmt.Errorf("%w: the agent takes no images: %w", virt.ErrUnsupported, unmarked{err})
+	}
+	if err != nil {
+		return i, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	_, err = answerOf(ctx, http.MethodPut, to, resp, &i)
+	return i, err
 }
 
 // MigrateGuest moves a guest that runs to another host. An addition.

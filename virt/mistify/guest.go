@@ -60,6 +60,7 @@ type Disk struct {
 
 	// Additions.
 	Format string `json:"format,omitempty"` // "qcow2" or "raw"
+	Take   bool   `json:"take,omitempty"`   // Image becomes the disk, and is gone then, where it would be cloned
 }
 
 // Container reports whether the actions of g are those of containers.

@@ -84,13 +84,14 @@ func TestActions(t *testing.T) {
 		"downloadSnapshot console":                     Stream,
 		"define undefine resume start suspend migrate": Async,
 		"status typeConsole":                           Info,
+		"putImage":                                     Upload,
 	} {
 		for _, name := range strings.Fields(text) {
 			a := seen[name]
 			if a.Type != kind {
 				t.Errorf("%s is %q, want %q", name, a.Type, kind)
 			}
-			if want := slices.Contains([]string{"define", "undefine", "resume", "start", "suspend", "migrate", "status", "console", "typeConsole"}, name); a.Addition != want {
+			if want := slices.Contains([]string{"define", "undefine", "resume", "start", "suspend", "migrate", "status", "console", "typeConsole", "putImage"}, name); a.Addition != want {
 				t.Errorf("%s: addition %v", name, a.Addition)
 			}
 		}

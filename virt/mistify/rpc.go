@@ -75,6 +75,8 @@ type RPCOptions struct {
 type RPC struct {
 	name      string
 	path      string
+	host      string
+	dial      func(ctx context.Context) (net.Conn, error)
 	client    *plainhttp.Client
 	places    chan struct{}
 	maxAnswer int64
@@ -117,6 +119,7 @@ func NewRPC(e Endpoint, o RPCOptions) (*RPC, error) {
 		dialer := &net.Dialer{}
 		dial = func(ctx context.Context) (net.Conn, error) { return dialer.DialContext(ctx, network, address) }
 	}
+	c.host, c.dial = host, dial
 	c.client = plainhttp.New(plainhttp.Options{
 		Dial: dial, Host: host, MaxIdle: o.MaxPending,
 		IdleTimeout: 5 * time.Second, // sub-agents of Mistify close theirs after 10

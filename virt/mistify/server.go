@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vagoth/vagoth/internal/duplex"
 	"github.com/vagoth/vagoth/trail"
 	"github.com/vagoth/vagoth/virt"
 )
@@ -42,6 +43,7 @@ type Server struct {
 	o       ServerOptions
 	methods map[string]method
 	paths   map[string]string // of streams with a path of their own: their method
+	uploads map[string]bool   // the methods that take content
 	calls   chan struct{}
 	wrong   []error
 }
@@ -63,7 +65,7 @@ func NewServer(o ServerOptions) *Server {
 	if o.Grace <= 0 {
 		o.Grace = 5 * time.Second
 	}
-	return &Server{o: o, methods: map[string]method{}, paths: map[string]string{}, calls: make(chan struct{}, o.MaxCalls)}
+	return &Server{o: o, methods: map[string]method{}, paths: map[string]string{}, uploads: map[string]bool{}, calls: make(chan struct{}, o.MaxCalls)}
 }
 
 // Register makes fn answer the method called name, SERVICE.METHOD. Use it with
@@ -187,7 +189,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, status, KindInvalid, problem)
 		return
 	}
-	data, err := s.read(w, r)
+	upload := isUpload(r)
+	if upload {
+		if err := duplex.Accept(w, r); err != nil {
+			refuse(w, http.StatusInternalServerError, "", err.Error())
+			return
+		}
+		defer duplex.Linger(w, r.Body)
+	}
+	data, err := s.read(w, r, upload)
 	if err != nil {
 		refuse(w, http.StatusRequestEntityTooLarge, KindInvalid, fmt.Sprintf("the request is longer than %d bytes, or breaks off", s.o.MaxBody))
 		return
@@ -209,8 +219,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	m, ok := s.methods[c.Method]
-	if !ok {
+	switch {
+	case !ok:
 		refuse(w, http.StatusBadRequest, KindUnsupported, fmt.Sprintf("there is no method %.128q", c.Method))
+		return
+	case upload != s.uploads[c.Method]:
+		refuse(w, http.StatusUnsupportedMediaType, KindInvalid, fmt.Sprintf("the method %s takes content, as %s, or it takes none and this has some", c.Method, octets))
 		return
 	}
 	ctx := context.WithValue(trail.With(r.Context(), t), idKey{}, c.ID)
@@ -222,7 +236,12 @@ const readWithin = 30 * time.Second
 
 // read reads the body in time. The server's own ReadTimeout would go on counting
 // while the method works, and end its context.
-func (s *Server) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+func (s *Server) read(w http.ResponseWriter, r *http.Request, upload bool) ([]byte, error) {
+	if upload {
+		c := newContent(w, r)
+		r.Body = c
+		return c.line(s.o.MaxBody)
+	}
 	control := http.NewResponseController(w)
 	if err := control.SetReadDeadline(time.Now().Add(readWithin)); err == nil {
 		defer func() { _ = control.SetReadDeadline(time.Time{}) }()
@@ -245,7 +264,7 @@ func (s *Server) acceptable(r *http.Request, stream string) (status int, problem
 		return http.StatusNotFound, "nothing is served here: ask at " + RPCPath
 	case r.Method != http.MethodPost:
 		return http.StatusMethodNotAllowed, "the method must be POST"
-	case kind != "application/json":
+	case kind != "application/json" && (stream != "" || !isUpload(r)):
 		return http.StatusUnsupportedMediaType, "the content type must be application/json"
 	case host != "" && host != "localhost" && (ip == nil || !ip.IsLoopback()):
 		return http.StatusForbidden, "the header Host must name this machine's loopback"

@@ -49,7 +49,7 @@ type Call struct {
 
 // Combine makes the pipelines of an agent that has these services, in the order
 // of mistify.Actions. Stages of one turn are called in the order of the services;
-// a download or console is that of the first service that has one.
+// a download, an upload or a console is that of the first service that has one.
 func Combine(services ...Service) []Pipeline {
 	var all []Pipeline
 	for _, action := range mistify.Actions() {
@@ -62,7 +62,7 @@ func Combine(services ...Service) []Pipeline {
 			}
 		}
 		slices.SortStableFunc(p.Calls, func(a, b Call) int { return cmp.Compare(a.Turn, b.Turn) })
-		if action.Type == mistify.Stream || action.On == mistify.OnConsole {
+		if action.Type == mistify.Stream || action.Type == mistify.Upload || action.On == mistify.OnConsole {
 			p.Calls = p.Calls[:min(1, len(p.Calls))]
 		}
 		if len(p.Calls) > 0 {

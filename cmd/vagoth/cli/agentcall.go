@@ -137,6 +137,9 @@ func agentCalls() []agentCall {
 			f.StringVar(&in.sha256, "sha256", "", "the hash that it must have")
 			f.Uint64Var(&in.size, "size", 0, "the bytes that it must have")
 		}, "", callFetch},
+		{"upload IMAGE FILE", "send an image to the host; - is standard input", 2, 2, "the ID of an image and a file", func(f *pflag.FlagSet, in *agentInput) {
+			f.StringVar(&in.sha256, "sha256", "", "the hash that it must have")
+		}, "", callUpload},
 		{"save GUEST IMAGE", "make an image of what a container has written", 2, 2, "the ID of a container, and one for the image", nil, "", callSave},
 		{"delete-image IMAGE", "remove an image", 1, 1, "the ID of an image", nil, "The image %s is removed.", callDeleteImage},
 	}
@@ -453,6 +456,24 @@ func callDownload(ctx context.Context, c *agentCaller, args []string) (err error
 	}
 	c.app.say("%d bytes in %s", n, c.in.to)
 	return nil
+}
+
+func callUpload(ctx context.Context, c *agentCaller, args []string) error {
+	r := mistify.ImageRequest{ID: args[0], SHA256: c.in.sha256}
+	content := io.NopCloser(c.app.env.In)
+	if args[1] != "-" {
+		f, err := os.Open(args[1])
+		if err != nil {
+			return err
+		}
+		stat, err := f.Stat()
+		if err != nil {
+			return errors.Join(err, f.Close())
+		}
+		r.Size, content = uint64(stat.Size()), f
+	}
+	i, err := c.PutImage(ctx, r, content)
+	return c.show(i, i.ID, err)
 }
 
 func callImages(ctx context.Context, c *agentCaller, _ []string) error {

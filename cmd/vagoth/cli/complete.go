@@ -90,6 +90,7 @@ func argPlaces() map[string][]place {
 			m["agent call "+strings.Fields(c.use)[0]] = []place{{}}
 		}
 	}
+	m["agent call upload"] = []place{{}, files()}
 	m["agent call metrics"] = []place{{}, words("cpu", "disk", "nic")}
 	for _, v := range verbs() {
 		m[v.use] = []place{nodes(vmOnly)}

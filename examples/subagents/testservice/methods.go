@@ -47,6 +47,12 @@ func (h *host) register(s *mistify.Server) {
 			mistify.Register(s, "Test."+verb+suffix, images.fetch(kind))
 		}
 	}
+	mistify.RegisterUpload(s, "Test.PutImage", func(ctx context.Context, r *mistify.ImageRequest, content io.ReadCloser) (*mistify.ImageResponse, error) {
+		if _, err := io.Copy(io.Discard, content); err != nil {
+			return nil, fmt.Errorf("what was sent as %s broke off: %w", r.ID, err)
+		}
+		return h.images.fetch("")(ctx, r)
+	})
 	mistify.Register(s, "Test.SaveContainer", func(ctx context.Context, r *mistify.SaveRequest) (*mistify.ImageResponse, error) {
 		return h.images.fetch(mistify.TypeContainer)(ctx, &mistify.ImageRequest{ID: r.Dest})
 	})

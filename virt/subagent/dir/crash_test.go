@@ -208,7 +208,7 @@ func TestTwoStores(t *testing.T) {
 // The child of TestKilled: it does things to a store until it is killed, and says
 // what it did.
 func TestMainOfChild(t *testing.T) {
-	folder, source := os.Getenv("DIR_TEST_CHILD"), os.Getenv("DIR_TEST_SOURCE")
+	folder, source, sent := os.Getenv("DIR_TEST_CHILD"), os.Getenv("DIR_TEST_SOURCE"), os.Getenv("DIR_TEST_SENT")
 	if folder == "" {
 		t.Skip("it is the child of TestKilled")
 	}
@@ -218,12 +218,17 @@ func TestMainOfChild(t *testing.T) {
 		t.Fatal(err)
 	}
 	say := func(format string, args ...any) { fmt.Printf("said "+format+"\n", args...) }
+	which := 0
+	if os.Getenv("DIR_TEST_TAKES") != "" {
+		which = 1
+	}
 	for n := 0; ; n++ {
-		image := fmt.Sprintf("i%d", n)
+		image, moved := fmt.Sprintf("i%d", n), fmt.Sprintf("m%d", n)
 		g := &mistify.Guest{ID: uuid.NewString(), Disks: []mistify.Disk{{Image: image}, {Size: 1}}}
+		taker := &mistify.Guest{ID: uuid.NewString(), Disks: []mistify.Disk{{Image: moved, Take: true, Size: uint64(1 + n%2)}}}
 		r := at(g, "", "")
 		r.Dest = "s"
-		for _, do := range []func() error{
+		lives := [2][]func() error{{
 			func() error {
 				_, err := s.FetchImage(ctx, &mistify.ImageRequest{ID: image, Source: source})
 				return err
@@ -238,7 +243,23 @@ func TestMainOfChild(t *testing.T) {
 			func() error { _, err := s.DeleteGuestDisks(ctx, &mistify.GuestRequest{Guest: g}); return err },
 			func() error { say("gone %s", g.ID); return nil },
 			func() error { _, err := s.DeleteImage(ctx, &mistify.ImageRequest{ID: image}); return err },
-		} {
+		}, {
+			func() error {
+				f, err := os.Open(sent)
+				if err == nil {
+					_, err = s.PutImage(ctx, &mistify.ImageRequest{ID: moved}, f)
+				}
+				return err
+			},
+			func() error { say("taking %s", taker.ID); return nil },
+			func() error { _, err := s.CreateGuestDisks(ctx, &mistify.GuestRequest{Guest: taker}); return err },
+			func() error { say("took %s", taker.ID); return nil },
+			func() error { _, err := s.ListVolumes(ctx, &mistify.VolumeRequest{}); return err },
+			func() error { say("dropping %s", taker.ID); return nil },
+			func() error { _, err := s.DeleteGuestDisks(ctx, &mistify.GuestRequest{Guest: taker}); return err },
+			func() error { say("dropped %s", taker.ID); return nil },
+		}}
+		for _, do := range lives[which] {
 			if err := do(); err != nil {
 				t.Fatal(err)
 			}
@@ -257,7 +278,10 @@ func TestKilled(t *testing.T) {
 	for round := range testlong.Count(t, 200) {
 		b.close()
 		cmd := exec.Command(os.Args[0], "-test.run=^TestMainOfChild$", "-test.count=1")
-		cmd.Env = append(os.Environ(), "DIR_TEST_CHILD="+b.dir, "DIR_TEST_SOURCE="+b.url+"/"+sources[round%len(sources)])
+		cmd.Env = append(os.Environ(), "DIR_TEST_CHILD="+b.dir, "DIR_TEST_SOURCE="+b.url+"/"+sources[round%len(sources)], "DIR_TEST_SENT="+filepath.Join(b.web, sources[round%len(sources)]))
+		if round%2 == 1 {
+			cmd.Env = append(cmd.Env, "DIR_TEST_TAKES=1")
+		}
 		var said bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &said, &said
 		if err := cmd.Start(); err != nil {
@@ -302,6 +326,7 @@ func (b *bench) afterDeath(round int, last map[string]string) {
 	for _, e := range left {
 		g := &mistify.Guest{ID: e.Name()}
 		there[g.ID] = true
+		b.afterTake(round, g.ID, last[g.ID])
 		out, err := b.s.ListSnapshots(b.Context(), at(g, "", ""))
 		if err != nil {
 			b.Errorf("round %d: %v", round, err)
@@ -315,7 +340,8 @@ func (b *bench) afterDeath(round int, last map[string]string) {
 		}
 	}
 	for id, word := range last {
-		if there[id] == (word == "gone") && word != "going" {
+		gone, either := word == "gone" || word == "dropped", word == "going" || word == "dropping" || word == "taking"
+		if there[id] == gone && !either {
 			b.Errorf("round %d: after %q the disks of %s are there: %v", round, word, id, there[id])
 		}
 	}
@@ -328,5 +354,27 @@ func (b *bench) afterDeath(round int, last map[string]string) {
 		if _, err := b.s.DeleteImage(b.Context(), &mistify.ImageRequest{ID: i.ID}); err != nil {
 			b.Error(err)
 		}
+	}
+}
+
+// afterTake checks that there is no image any more which is a disk, and that this
+// is whole.
+func (b *bench) afterTake(round int, guest, word string) {
+	b.Helper()
+	if word != "taking" && word != "took" && word != "dropping" {
+		return
+	}
+	disk := filepath.Join(b.dir, "guests", guest, "disk-0.qcow2")
+	_, err := os.Stat(disk)
+	if errors.Is(err, os.ErrNotExist) && word == "taking" {
+		return
+	}
+	if err != nil {
+		b.Errorf("round %d: after %q: %v", round, word, err)
+		return
+	}
+	b.tool("qemu-img", "compare", "-q", "-f", "qcow2", "-F", "qcow2", disk, "i.qcow2")
+	if out, err := b.s.ListImages(b.Context(), &mistify.ImageRequest{}); err != nil || len(out.Images) > 0 {
+		b.Errorf("round %d: after %q the disk is there, and the images %+v (%v)", round, word, out, err)
 	}
 }

@@ -31,6 +31,10 @@
 // can write a header of qcow2 into its raw disk, and below its qcow2 disk stands
 // which format the image has.
 //
+// The disk of a guest that comes from another host is sent as an image, and the
+// image's file becomes the disk: no copy, and nothing stands below it that has to
+// stay. It leaves its folder for half before anything else is done to it.
+//
 // A download of a snapshot is made as it is read, by package virt/subagent/qcow2,
 // which says why; it needs no room, and one that broke off can go on.
 //

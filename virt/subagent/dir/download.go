@@ -65,7 +65,7 @@ func (s *Store) stream(d disk, name string, offset int64) (_ *mistify.Download, 
 		return nil, fmt.Errorf("%w: offset %d: the stream has %d bytes", virt.ErrInvalid, offset, image.Length())
 	}
 	out.Reader = io.NewSectionReader(image, offset, image.Length()-offset)
-	out.done = s.reading.add(snapshotOf(d, name))
+	out.done = append(out.done, s.reading.add(snapshotOf(d, name)))
 	return &mistify.Download{ReadCloser: out, ContentType: "application/octet-stream", Length: image.Length() - offset}, nil
 }
 
@@ -81,6 +81,12 @@ func (s *Store) backing(d disk, out *streaming) (*qfile.Disk, error) {
 	if !ok || store.CheckImage(id) != nil || !s.cloneOf(h, id) {
 		return nil, fmt.Errorf("%w: the disk %s is backed by a file that is no image here", virt.ErrConflict, d.name)
 	}
+	// Even when the disk is gone meanwhile, the image becomes no other disk.
+	done, err := s.uses.Clone(id)
+	if err != nil {
+		return nil, err
+	}
+	out.done = append(out.done, done)
 	return s.content(imageFile(id, format), qfile.Options{Raw: format == raw}, out)
 }
 
@@ -126,7 +132,7 @@ func (f sized) Data(from int64) (begin, end int64, err error) {
 type streaming struct {
 	io.Reader
 	files []*os.File
-	done  func()
+	done  []func()
 	once  sync.Once
 	err   error
 }
@@ -137,8 +143,8 @@ func (d *streaming) Close() error {
 		for _, f := range d.files {
 			d.err = errors.Join(d.err, f.Close())
 		}
-		if d.done != nil {
-			d.done()
+		for _, done := range d.done {
+			done()
 		}
 	})
 	return d.err

@@ -118,6 +118,14 @@ func (s *Store) verify(p *store.Plan) error {
 				return err
 			}
 			d.Size = max(d.Size, store.Megabytes(image.Size))
+			if spec.Take {
+				if err := s.unused(spec.Image); err != nil {
+					return err
+				}
+			}
+			if spec.Take && image.format() == spec.Format {
+				more -= int64(store.Megabytes(image.Size)) << 20 // which it has already
+			}
 		}
 		more += int64(d.Size) << 20
 	}
@@ -142,7 +150,8 @@ func (s *Store) room(size int64) error {
 
 // CreateGuestDisks makes the disks of a guest that are not there yet, and answers
 // where all of them are. If one cannot be made, those that this call made are
-// removed. The disk for cloud-init is one of them.
+// removed, and with them an image that became one of them. The disk for cloud-init
+// is one of them.
 func (s *Store) CreateGuestDisks(ctx context.Context, r *mistify.GuestRequest) (_ *mistify.GuestResponse, err error) {
 	p, err := s.rules.Plan(r.Guest)
 	if err != nil {
@@ -161,7 +170,7 @@ func (s *Store) CreateGuestDisks(ctx context.Context, r *mistify.GuestRequest) (
 		return nil, err
 	}
 	if !p.Ours() && seed == nil {
-		return &mistify.GuestResponse{Guest: p.Guest}, nil
+		return &mistify.GuestResponse{Guest: p.Made()}, nil
 	}
 	if err := s.mkdir(store.GuestFolder(p.Guest.ID)); err != nil {
 		return nil, err
@@ -199,7 +208,7 @@ func (s *Store) CreateGuestDisks(ctx context.Context, r *mistify.GuestRequest) (
 			return nil, fmt.Errorf("cannot make the disk for cloud-init: %w", err)
 		}
 	}
-	return &mistify.GuestResponse{Guest: p.Guest}, nil
+	return &mistify.GuestResponse{Guest: p.Made()}, nil
 }
 
 // missing lists the files of a plan that are not there.
@@ -235,6 +244,9 @@ func (s *Store) unmake(guest, job string, files []string) (err error) {
 
 // makeDisk makes one disk and returns its bytes.
 func (s *Store) makeDisk(ctx context.Context, file string, spec store.DiskSpec) (size int64, err error) {
+	if spec.Take {
+		return s.takeImage(ctx, file, spec)
+	}
 	size = spec.Size
 	var image *record
 	if spec.Image != "" {

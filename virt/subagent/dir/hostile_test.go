@@ -140,6 +140,12 @@ func TestArguments(t *testing.T) {
 	do(b.fetch("r", "r"))
 	do(b.fetch("q", "q"))
 	do(b.fetch("packed", "packed"))
+	do(b.put("p", "q"))
+	do(b.put("n", "packed"))
+	do(b.put("m", "r"))
+	b.create(b.guest(mistify.Disk{Image: "p", Take: true}))
+	b.create(b.guest(mistify.Disk{Image: "n", Take: true, Size: 2}))
+	b.create(b.guest(mistify.Disk{Image: "m", Take: true, Size: 2}))
 	_, err := s.CreateVolume(ctx, &mistify.VolumeRequest{ID: "v", Size: 2})
 	do(err)
 	_, err = s.CloneImage(ctx, &mistify.ImageRequest{ID: "r", Dest: "c"})
@@ -182,6 +188,14 @@ func TestArguments(t *testing.T) {
 		info + "DIR/incoming/.half-?",
 		"qemu-img check -q -U -f qcow2 -- DIR/incoming/.half-?",
 		"qemu-img convert -q -f qcow2 -O qcow2 -- DIR/incoming/.half-? DIR/half/?/image.qcow2",
+		info + "DIR/incoming/.half-?", // what was sent
+		"qemu-img check -q -U -f qcow2 -- DIR/incoming/.half-?",
+		info + "DIR/incoming/.half-?",
+		"qemu-img check -q -U -f qcow2 -- DIR/incoming/.half-?",
+		"qemu-img convert -q -f qcow2 -O qcow2 -- DIR/incoming/.half-? DIR/half/?/image.qcow2",
+		"qemu-img resize -q -f qcow2 -- DIR/half/? 2097152", // what is taken, of the same format and not
+		"qemu-img convert -q -f raw -O qcow2 -- DIR/half/?/image.raw DIR/half/?",
+		"qemu-img resize -q -f qcow2 -- DIR/half/? 2097152",
 		"qemu-img create -q -f qcow2 -- DIR/half/? 2097152",
 		"qemu-img create -q -f qcow2 -F raw -b DIR/images/r/image.raw -- DIR/half/? 1048576",
 		"qemu-img create -q -f qcow2 -F qcow2 -b DIR/images/q/image.qcow2 -- DIR/half/? 3145728",

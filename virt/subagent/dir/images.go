@@ -21,7 +21,7 @@ import (
 
 // record is image.json.
 type record struct {
-	Source string `json:"source"` // sha256 of the URL, which can hold secrets
+	Source string `json:"source"` // sha256 of the URL, which can hold secrets; "" of one that was sent
 	SHA256 string `json:"sha256"` // of what was sent
 	Sent   int64  `json:"sent"`   // bytes
 	Size   int64  `json:"size"`   // bytes of the disk
@@ -125,17 +125,17 @@ func (s *Store) FetchImage(ctx context.Context, r *mistify.ImageRequest) (*misti
 		if !errors.Is(err, virt.ErrNotFound) || !look {
 			return nil, err
 		}
-		if err := s.fetcher.Fetch(ctx, item, func(ctx context.Context, got fetch.Got) error { return s.take(ctx, item, got) }); err != nil {
+		if err := s.fetcher.Fetch(ctx, item, func(ctx context.Context, got fetch.Got) error { return s.makeImage(ctx, item, got) }); err != nil {
 			return nil, err
 		}
 	}
 	return nil, store.NoImage(id)
 }
 
-// take makes an image of a download: the very file if it is raw, or a qcow2 that
-// says of nothing but its content; else a new one, with nothing of the old but
+// makeImage makes an image of what came: the very file if it is raw, or a qcow2
+// that says of nothing but its content; else a new one, with nothing of the old but
 // that.
-func (s *Store) take(ctx context.Context, item fetch.Item, got fetch.Got) error {
+func (s *Store) makeImage(ctx context.Context, item fetch.Item, got fetch.Got) error {
 	from := incoming + "/" + got.Name
 	f, err := s.root.Open(from)
 	if err != nil {
@@ -171,7 +171,11 @@ func (s *Store) take(ctx context.Context, item fetch.Item, got fetch.Got) error 
 		if err := errors.Join(s.root.Chmod(file, 0o444), s.sync(file)); err != nil {
 			return err
 		}
-		return s.write(tmp+"/image.json", record{Source: store.Hashed(item.URL), SHA256: got.SHA256, Sent: got.Sent, Size: whole, Format: format})
+		source := ""
+		if item.URL != "" {
+			source = store.Hashed(item.URL)
+		}
+		return s.write(tmp+"/image.json", record{Source: source, SHA256: got.SHA256, Sent: got.Sent, Size: whole, Format: format})
 	})
 }
 
@@ -189,12 +193,8 @@ func (s *Store) DeleteImage(_ context.Context, r *mistify.ImageRequest) (*mistif
 	if err != nil {
 		return nil, err
 	}
-	clones, err := s.clones(r.ID)
-	if err != nil {
+	if err := s.unused(r.ID); err != nil {
 		return nil, err
-	}
-	if len(clones) > 0 {
-		return nil, store.HasClones(r.ID, clones)
 	}
 	if err := s.remove(images + "/" + r.ID); err != nil {
 		return nil, err

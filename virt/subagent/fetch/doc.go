@@ -1,4 +1,5 @@
-// Package fetch downloads images for the sub-agents that keep them.
+// Package fetch downloads images for the sub-agents that keep them, and takes
+// those that are sent.
 //
 // A download is written into a file that nobody takes for an image, is measured
 // and hashed while it comes, unpacked if it is packed (gzip, xz, zstd), and only
@@ -13,7 +14,10 @@
 // resolved, for redirects too; everything is bounded, in bytes as they are sent,
 // in bytes as they are unpacked, in time as a whole and in time without
 // progress; and nothing unfinished has a name. A download of which nobody could
-// tell that it is whole (no length, no chunks, no sum) is refused.
+// tell that it is whole (no length, no chunks, no sum) is refused. What is sent
+// comes from whoever may ask for anything here, and is bounded and checked the same:
+// he may pass on what is not his. His word that it ended is the stream's own end,
+// so its reader must fail where it was cut.
 //
 // Reading, summing and writing go on side by side, each in blocks of its own: in
 // one goroutine they take their times together. What is kept goes to the disk

@@ -21,10 +21,11 @@ const half = ".half-"
 
 // download does it: all of it or nothing.
 func (f *Fetcher) download(ctx context.Context, one *flight, finish Finish) (err error) {
-	body, err := f.ask(ctx, one)
+	body, done, err := f.open(ctx, one)
 	if err != nil {
 		return err
 	}
+	defer done()
 	defer body.Close()
 	got := Got{Name: half + rand.Text()}
 	file, err := f.root.OpenFile(got.Name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
@@ -41,7 +42,10 @@ func (f *Fetcher) download(ctx context.Context, one *flight, finish Finish) (err
 			err = errors.Join(err, fmt.Errorf("cannot remove %s: %w", got.Name, gone))
 		}
 	}()
-	if err := f.receive(body, file, one, &got); err != nil {
+	if err = f.receive(body, file, one, &got); err == nil {
+		err = context.Cause(ctx) // what was closed by the end of it can look as if it were whole
+	}
+	if err != nil {
 		return plainly(ctx, err)
 	}
 	if finish != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -17,7 +18,7 @@ import (
 	"github.com/vagoth/vagoth/virt/mistify"
 )
 
-// Fetcher downloads into one folder. Its methods are safe for concurrent use.
+// Fetcher downloads into one folder, and takes there what is sent. Its methods are safe for concurrent use.
 type Fetcher struct {
 	root   *os.Root
 	o      Options
@@ -30,9 +31,10 @@ type Fetcher struct {
 	flights map[string]*flight
 }
 
-// flight is one download with those who wait for it.
+// flight is one download with those who wait for it, or content that is taken.
 type flight struct {
 	item      Item
+	content   io.ReadCloser // nil for a download
 	ended     chan struct{}
 	err       error // once it ended
 	cancel    context.CancelCauseFunc
@@ -60,7 +62,7 @@ func Open(root *os.Root, o Options) (*Fetcher, error) {
 	return f, nil
 }
 
-// Close ends all downloads and waits for them.
+// Close ends all downloads, and the taking of what is sent, and waits for them.
 func (f *Fetcher) Close() error {
 	f.mu.Lock()
 	f.closed = true
@@ -79,6 +81,9 @@ func (f *Fetcher) Close() error {
 // when nobody waits for it any more.
 func (f *Fetcher) Fetch(ctx context.Context, item Item, finish Finish) error {
 	item, err := f.check(item)
+	if err == nil {
+		err = f.checkSource(item)
+	}
 	if err != nil {
 		return err
 	}
@@ -124,33 +129,45 @@ func (f *Fetcher) join(ctx context.Context, item Item, finish Finish) (one *flig
 	}
 	if one := f.flights[item.Name]; one != nil {
 		if one.item != item {
-			return nil, false, fmt.Errorf("%w: %s is being downloaded from another source, or with another size or sum: wait for it", virt.ErrConflict, item.Name)
+			return nil, false, taken(item.Name)
 		}
 		if !one.abandoned {
 			one.waiters++
 		}
 		return one, !one.abandoned, nil
 	}
-	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	one = &flight{item: item, ended: make(chan struct{}), cancel: cancel, waiters: 1}
+	return f.begin(context.WithoutCancel(ctx), &flight{item: item}, finish), true, nil
+}
+
+// begin begins a flight. The caller holds the lock.
+func (f *Fetcher) begin(ctx context.Context, one *flight, finish Finish) *flight {
+	work, cancel := context.WithCancelCause(ctx)
+	one.ended, one.cancel, one.waiters = make(chan struct{}), cancel, 1
 	one.total.Store(-1)
-	f.flights[item.Name] = one
+	f.flights[one.item.Name] = one
 	f.wg.Go(func() {
 		defer cancel(nil)
 		err := f.run(work, one, finish)
-		if err != nil {
-			err = fmt.Errorf("cannot download %s from %s: %w", item.Name, shown(item.URL), err)
+		switch {
+		case err != nil && one.content != nil:
+			err = fmt.Errorf("cannot take what was sent as %s: %w", one.item.Name, err)
+		case err != nil:
+			err = fmt.Errorf("cannot download %s from %s: %w", one.item.Name, shown(one.item.URL), err)
 		}
 		f.mu.Lock()
 		one.err = err
-		delete(f.flights, item.Name)
+		delete(f.flights, one.item.Name)
 		f.mu.Unlock()
 		close(one.ended)
 	})
-	return one, true, nil
+	return one
 }
 
-// run does one download, when there is a place for it.
+func taken(name string) error {
+	return fmt.Errorf("%w: %s is being downloaded from another source, or with another size or sum, or is being sent: wait for it", virt.ErrConflict, name)
+}
+
+// run does one flight, when there is a place for it.
 func (f *Fetcher) run(ctx context.Context, one *flight, finish Finish) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -168,7 +185,7 @@ func (f *Fetcher) run(ctx context.Context, one *flight, finish Finish) (err erro
 	return f.download(ctx, one, finish)
 }
 
-// Under returns the downloads under way.
+// Under returns the downloads under way, and what is being sent.
 func (f *Fetcher) Under() map[string]Progress {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -179,7 +196,7 @@ func (f *Fetcher) Under() map[string]Progress {
 	return list
 }
 
-// check refuses an item that cannot be downloaded.
+// check refuses an item that cannot be, from wherever it comes.
 func (f *Fetcher) check(item Item) (Item, error) {
 	if err := mistify.CheckImageID("", item.Name); err != nil || strings.Contains(item.Name, "@") {
 		return item, &mistify.NameError{What: "name of a download", Given: item.Name, Want: "1 to 255 letters, digits, -, _, : and single dots, a letter or digit first"}
@@ -187,16 +204,10 @@ func (f *Fetcher) check(item Item) (Item, error) {
 	if len(item.Name) > 200 {
 		return item, fmt.Errorf("%w: the name of a download has %d bytes, at most 200 are taken", virt.ErrInvalid, len(item.Name))
 	}
-	if err := checkURL(item.URL); err != nil {
-		return item, err
-	}
 	if item.Size < 0 || item.Size > f.o.MaxBytes {
 		return item, fmt.Errorf("%w: the download %s would have %d bytes, at most %d are taken", virt.ErrInvalid, item.Name, item.Size, f.o.MaxBytes)
 	}
 	if item.SHA256 == "" {
-		if f.o.RequireSum {
-			return item, fmt.Errorf("%w: the download %s has no sha256, and the config wants one", virt.ErrInvalid, item.Name)
-		}
 		return item, nil
 	}
 	item.SHA256 = strings.ToLower(item.SHA256)
@@ -204,6 +215,17 @@ func (f *Fetcher) check(item Item) (Item, error) {
 		return item, fmt.Errorf("%w: %.80q is no sha256: it must have 64 hex digits", virt.ErrInvalid, item.SHA256)
 	}
 	return item, nil
+}
+
+// checkSource refuses an item that cannot be downloaded.
+func (f *Fetcher) checkSource(item Item) error {
+	if err := checkURL(item.URL); err != nil {
+		return err
+	}
+	if item.SHA256 == "" && f.o.RequireSum {
+		return fmt.Errorf("%w: the download %s has no sha256, and the config wants one", virt.ErrInvalid, item.Name)
+	}
+	return nil
 }
 
 const maxURL = 4096

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Options are the bounds of downloads. The zero Options are fine.
+// Options are the bounds of downloads, and of what is sent. The zero Options are fine.
 type Options struct {
 	MaxBytes    int64         // as they are sent; 64 GiB if 0
 	MaxUnpacked int64         // as they are unpacked; 256 GiB if 0
@@ -16,7 +16,7 @@ type Options struct {
 	Stall       time.Duration // in each span of waiting so long, MinPerStall bytes must come; 30 seconds if 0
 	MinPerStall int64         // 32 KiB if 0
 	Concurrent  int           // downloads at once, further ones wait; 4 if 0
-	RequireSum  bool          // refuses a download whose sha256 is not given
+	RequireSum  bool          // refuses a download whose sha256 is not given; what is sent needs none
 	WriteBack   bool          // begins to put on disk what comes while it comes: for who keeps the file and syncs it
 
 	// Private allows addresses that are not public: loopback, private networks,
@@ -40,10 +40,10 @@ func (o Options) filled() Options {
 	return o
 }
 
-// Item is something to download.
+// Item is something to download, or to take as it is sent.
 type Item struct {
 	Name   string // of the file; letters, digits and -_.: only
-	URL    string // http or https
+	URL    string // http or https; "" for what is sent
 	Size   int64  // bytes that must be sent; 0 if it is not known
 	SHA256 string // of what is sent, in hex; "" if it is not known
 }

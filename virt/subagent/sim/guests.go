@@ -9,7 +9,7 @@ import (
 
 // Create makes a guest's disks, defines it and starts it.
 func (a *Agent) Create(ctx context.Context, r *mistify.GuestRequest) (*mistify.GuestResponse, error) {
-	return a.do(ctx, "create", r, a.provision, a.driver.Define, a.power(virt.PowerStart))
+	return made(a.do(ctx, "create", r, a.provision(r.Guest), a.driver.Define, a.power(virt.PowerStart)))
 }
 
 // Delete removes a guest with its disks, running or not.
@@ -33,7 +33,7 @@ func (a *Agent) Undefine(ctx context.Context, r *mistify.GuestRequest) (*mistify
 
 // Provision makes the disks that are not there yet.
 func (a *Agent) Provision(ctx context.Context, r *mistify.GuestRequest) (*mistify.GuestResponse, error) {
-	return a.do(ctx, "provision", r, a.provision)
+	return made(a.do(ctx, "provision", r, a.provision(r.Guest)))
 }
 
 // Deprovision wipes the disks of a guest that does not run, and their snapshots.
@@ -79,34 +79,6 @@ func (a *Agent) Suspend(ctx context.Context, r *mistify.GuestRequest) (*mistify.
 // Resume lets a guest go on.
 func (a *Agent) Resume(ctx context.Context, r *mistify.GuestRequest) (*mistify.GuestResponse, error) {
 	return a.do(ctx, "resume", r, a.driver.Resume)
-}
-
-// provision makes disks of images that are there.
-func (a *Agent) provision(ctx context.Context, h virt.Host, v virt.Guest) error {
-	if err := a.haveImages(v); err != nil {
-		return err
-	}
-	return a.driver.Provision(ctx, h, v)
-}
-
-func (a *Agent) haveImages(v virt.Guest) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	now := a.opts.Now()
-	if image := v.Definition.Image; image != "" {
-		if err := a.images[v.Definition.Type == mistify.TypeContainer].usable(image, now); err != nil {
-			return err
-		}
-	}
-	for _, d := range v.Definition.Disks {
-		if d.Image == "" {
-			continue
-		}
-		if err := a.images[false].usable(d.Image, now); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // deprovision wipes disks, and the snapshots with them.

@@ -15,6 +15,8 @@ type image struct {
 	id     string
 	source string
 	at     time.Time // when it is complete
+	sent   int64     // bytes, of one that was sent
+	text   string    // what a disk holds that it becomes
 }
 
 // gallery has the images of one type. The caller holds the lock.
@@ -48,6 +50,14 @@ func (g gallery) fetch(one image) (image, error) {
 	return one, nil
 }
 
+// free refuses a name that an image has, to one that is sent.
+func (g gallery) free(id string) error {
+	if _, ok := g[id]; ok {
+		return fmt.Errorf("%w: the image %s is there already: delete it first", virt.ErrConflict, id)
+	}
+	return nil
+}
+
 // usable reports why nothing can be made of an image.
 func (g gallery) usable(id string, now time.Time) error {
 	one, err := g.get(id)
@@ -67,8 +77,14 @@ func (i image) status(now time.Time) string {
 	return "complete"
 }
 
-// size is made up from the ID, and the same for ever: 64 MB to 1 GB.
-func (i image) size() uint64 { return 64 + hash(i.id)%961 }
+// size is made up from the ID, and the same for ever: 64 MB to 1 GB. One that was
+// sent has what was sent.
+func (i image) size() uint64 {
+	if i.sent > 0 {
+		return uint64(i.sent+1<<20-1) >> 20
+	}
+	return 64 + hash(i.id)%961
+}
 
 // hash is FNV-1a: the same in every process.
 func hash(s string) uint64 {

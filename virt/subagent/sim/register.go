@@ -63,6 +63,7 @@ func (a *Agent) methods() (list []method) {
 		image("deleteImage", images.Delete)
 	}
 	list = append(list, method{"containerSave", "ContainerSave", true, func(s *mistify.Server, name string) { mistify.Register(s, name, a.Save) }})
+	list = append(list, method{mistify.ActionPutImage, "PutImage", false, func(s *mistify.Server, name string) { mistify.RegisterUpload(s, name, a.Images(false).Put) }})
 	metrics := func(action, name string, do func(context.Context, *mistify.GuestMetricsRequest) (*mistify.GuestMetricsResponse, error)) {
 		list = append(list, method{action, name, true, func(s *mistify.Server, name string) { mistify.Register(s, name, do) }})
 	}

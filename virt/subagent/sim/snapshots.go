@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"strconv"
 	"strings"
 
@@ -200,8 +199,9 @@ func (a *Agent) RollbackSnapshot(ctx context.Context, r *mistify.SnapshotRequest
 }
 
 // DownloadSnapshot opens the content of a snapshot: what the disk held, and made
-// up bytes up to its size or the bound of the options. That of a guest is the
-// contents of its disks, one after the other.
+// up bytes up to its size or the bound of the options. They follow from what it
+// held, so that a disk that becomes of them what this one was has them again. That
+// of a guest is the contents of its disks, one after the other.
 func (a *Agent) DownloadSnapshot(ctx context.Context, r *mistify.SnapshotRequest) (content io.Reader, length int64, err error) {
 	p, err := a.find(ctx, r.ID, true)
 	if err != nil {
@@ -220,9 +220,7 @@ func (a *Agent) DownloadSnapshot(ctx context.Context, r *mistify.SnapshotRequest
 			continue
 		}
 		n := min(one.size<<20, a.opts.Download)
-		var seed [32]byte
-		copy(seed[:], fmt.Sprintf("%016x%016x", hash(one.id()), hash(one.text)))
-		parts = append(parts, io.LimitReader(io.MultiReader(strings.NewReader(one.text), rand.NewChaCha8(seed)), n))
+		parts = append(parts, io.LimitReader(io.MultiReader(strings.NewReader(one.text), padding(one.text)), n))
 		length += n
 	}
 	return io.MultiReader(parts...), length, nil

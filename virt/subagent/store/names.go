@@ -50,16 +50,28 @@ func CheckFetch(r *mistify.ImageRequest) (id string, err error) {
 	if id = r.ID; id == "" {
 		id = nameOf(r.Source)
 	}
+	return id, checkNew(id, r)
+}
+
+// CheckPut checks the request for an image that is sent, which must say its id.
+func CheckPut(r *mistify.ImageRequest) error {
+	if r.Source != "" {
+		return fmt.Errorf("%w: the image %.200q is sent and has a source too", virt.ErrInvalid, r.ID)
+	}
+	return checkNew(r.ID, r)
+}
+
+func checkNew(id string, r *mistify.ImageRequest) error {
 	if err := CheckImage(id); err != nil {
-		return "", err
+		return err
 	}
 	if r.Type == mistify.TypeContainer {
-		return "", fmt.Errorf("%w: images of containers are not kept here", virt.ErrUnsupported)
+		return fmt.Errorf("%w: images of containers are not kept here", virt.ErrUnsupported)
 	}
 	if r.Size > 1<<62 {
-		return "", fmt.Errorf("%w: the image %s would have %d bytes", virt.ErrInvalid, id, r.Size)
+		return fmt.Errorf("%w: the image %s would have %d bytes", virt.ErrInvalid, id, r.Size)
 	}
-	return id, nil
+	return nil
 }
 
 // nameOf is what an image is called after its source.
@@ -114,7 +126,12 @@ func OtherImage(id string) error {
 	return fmt.Errorf("%w: the image %s is there already, from another source: delete it first", virt.ErrConflict, id)
 }
 
-// HasClones is that an image cannot be removed.
+// ImageThere is that no image can be sent under the name.
+func ImageThere(id string) error {
+	return fmt.Errorf("%w: the image %s is there already: delete it first", virt.ErrConflict, id)
+}
+
+// HasClones is that an image cannot be removed, or taken.
 func HasClones(id string, clones []string) error {
 	return fmt.Errorf("%w: the image %s has %d clones, %s is one: delete them first", virt.ErrConflict, id, len(clones), clones[0])
 }

@@ -12,6 +12,7 @@ import (
 // DiskSpec is what a disk is to be.
 type DiskSpec struct {
 	Image  string // it begins as; "" for a blank one
+	Take   bool   // the image becomes it, and is gone then; no other disk of the guest has that image
 	Format string
 	Size   int64 // bytes, at least
 }
@@ -82,11 +83,36 @@ func (r Rules) Plan(g *mistify.Guest) (*Plan, error) {
 		d.Source = r.source(d.Volume, spec.Format)
 		p.Specs, p.Names = append(p.Specs, spec), append(p.Names, d.Volume)
 	}
-	return p, nil
+	return p, p.takenOnce()
+}
+
+// takenOnce refuses an image that becomes a disk and is asked for by another one.
+func (p *Plan) takenOnce() error {
+	taken, used := map[string]bool{}, map[string]int{}
+	for _, spec := range p.Specs {
+		used[spec.Image]++
+		taken[spec.Image] = taken[spec.Image] || spec.Take
+	}
+	for id := range taken {
+		if taken[id] && used[id] > 1 {
+			return fmt.Errorf("%w guest %s: %d disks have the image %s, and one takes it", virt.ErrInvalid, p.Guest.ID, used[id], id)
+		}
+	}
+	return nil
+}
+
+// Made takes out of the answer what was to be done and is.
+func (p *Plan) Made() *mistify.Guest {
+	for i, name := range p.Names {
+		if name != "" {
+			p.Guest.Disks[i].Take = false
+		}
+	}
+	return p.Guest
 }
 
 func (r Rules) spec(guest string, i int, d *mistify.Disk) (DiskSpec, error) {
-	spec := DiskSpec{Image: d.Image, Format: r.Formats[0], Size: int64(min(d.Size, 1<<40)) << 20}
+	spec := DiskSpec{Image: d.Image, Take: d.Take, Format: r.Formats[0], Size: int64(min(d.Size, 1<<40)) << 20}
 	if d.Format != "" {
 		spec.Format = ""
 		for _, known := range r.Formats {
@@ -100,6 +126,8 @@ func (r Rules) spec(guest string, i int, d *mistify.Disk) (DiskSpec, error) {
 		return spec, fmt.Errorf("%w guest %s: disks[%d].format: %.20q must be %s", virt.ErrInvalid, guest, i, d.Format, strings.Join(r.Formats, " or "))
 	case d.Size > r.MaxSize:
 		return spec, fmt.Errorf("%w guest %s: disks[%d].size: %d MB are too many, at most %d are made", virt.ErrInvalid, guest, i, d.Size, r.MaxSize)
+	case d.Take && d.Image == "":
+		return spec, fmt.Errorf("%w guest %s: disks[%d]: it takes an image and names none", virt.ErrInvalid, guest, i)
 	case d.Image == "" && d.Size == 0:
 		return spec, fmt.Errorf("%w guest %s: disks[%d]: it has neither an image nor a size", virt.ErrInvalid, guest, i)
 	case d.Image != "":

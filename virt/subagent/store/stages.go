@@ -1,6 +1,9 @@
 package store
 
-import "github.com/vagoth/vagoth/virt/subagent"
+import (
+	"github.com/vagoth/vagoth/virt/mistify"
+	"github.com/vagoth/vagoth/virt/subagent"
+)
 
 // Stages are what a store does for which action.
 func Stages() []subagent.Stage {
@@ -14,6 +17,7 @@ func Stages() []subagent.Stage {
 		{Action: "listImages", Method: Service + ".ListImages", Idempotent: true},
 		{Action: "getImage", Method: Service + ".GetImage", Idempotent: true},
 		{Action: "fetchImage", Method: Service + ".FetchImage", Idempotent: true},
+		{Action: mistify.ActionPutImage, Method: Service + ".PutImage"},
 		{Action: "deleteImage", Method: Service + ".DeleteImage"},
 		{Action: "listSnapshots", Method: Service + ".ListSnapshots", Idempotent: true},
 		{Action: "getSnapshot", Method: Service + ".GetSnapshot", Idempotent: true},

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"io"
 
 	"github.com/vagoth/vagoth/virt/mistify"
 )
@@ -19,6 +20,7 @@ type Images interface {
 	ListImages(context.Context, *mistify.ImageRequest) (*mistify.ImageResponse, error)
 	GetImage(context.Context, *mistify.ImageRequest) (*mistify.ImageResponse, error)
 	FetchImage(context.Context, *mistify.ImageRequest) (*mistify.ImageResponse, error)
+	PutImage(context.Context, *mistify.ImageRequest, io.ReadCloser) (*mistify.ImageResponse, error)
 	DeleteImage(context.Context, *mistify.ImageRequest) (*mistify.ImageResponse, error)
 	CloneImage(context.Context, *mistify.ImageRequest) (*mistify.VolumeResponse, error)
 }
@@ -78,6 +80,7 @@ func Register(server *mistify.Server, s Store) {
 	on(server, s.CreateSnapshot, "CreateSnapshot")
 	on(server, s.DeleteSnapshot, "DeleteSnapshot")
 	on(server, s.RollbackSnapshot, "RollbackSnapshot")
+	mistify.RegisterUpload(server, Service+".PutImage", s.PutImage)
 	mistify.RegisterStream(server, Service+".DownloadSnapshot", DownloadPath, s.DownloadSnapshot)
 	// The config that Mistify ships has it so.
 	mistify.RegisterStream(server, Service+".DownlaodSnapshot", "", s.DownloadSnapshot)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -73,6 +74,10 @@ func Calls(ctx context.Context, s Opened, g *mistify.Guest, bad, url string) map
 			_, err := s.FetchImage(ctx, &mistify.ImageRequest{ID: bad, Source: url + "/.."})
 			return err
 		},
+		"PutImage": func() error {
+			_, err := s.PutImage(ctx, &mistify.ImageRequest{ID: bad}, io.NopCloser(strings.NewReader("x")))
+			return err
+		},
 		"CloneImage":      func() error { _, err := s.CloneImage(ctx, &mistify.ImageRequest{ID: bad, Dest: "x"}); return err },
 		"CloneImage to":   func() error { _, err := s.CloneImage(ctx, &mistify.ImageRequest{ID: "x", Dest: bad}); return err },
 		"GetVolume":       func() error { _, err := s.GetVolume(ctx, &mistify.VolumeRequest{ID: bad}); return err },
@@ -127,7 +132,8 @@ func names(b *bench) {
 		}
 	}
 	for name, g := range map[string]*mistify.Guest{
-		"neither image nor size": guest(mistify.Disk{}), "too large": guest(mistify.Disk{Size: 17 << 20}), "no guest": nil,
+		"neither image nor size": guest(mistify.Disk{}), "no image to take": guest(mistify.Disk{Take: true, Size: 1}),
+		"an image to take and to clone": guest(mistify.Disk{Take: true, Image: "i"}, mistify.Disk{Image: "i"}), "too large": guest(mistify.Disk{Size: 17 << 20}), "no guest": nil,
 	} {
 		_, err := b.s.VerifyDisks(b.Context(), &mistify.GuestRequest{Guest: g})
 		b.refused(name, err, virt.ErrInvalid)

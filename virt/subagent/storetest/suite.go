@@ -18,7 +18,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Subject) {
 		name string
 		do   func(b *bench)
 	}{
-		{"Life", life}, {"Undo", undo}, {"Snapshots", snapshots}, {"Download", download}, {"Volumes", volumes}, {"Names", names},
+		{"Life", life}, {"Undo", undo}, {"Snapshots", snapshots}, {"Download", download}, {"Put", put}, {"Take", take}, {"Volumes", volumes}, {"Names", names},
 		{"Races", races}, {"NotTaken", notTaken}, {"Wire", wire}, {"Reopened", reopened},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.do(newBench(t, fresh(t))) })

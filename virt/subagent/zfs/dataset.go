@@ -13,7 +13,7 @@ import (
 
 // The properties that are ours.
 const (
-	propSource  = "vagoth:source"  // of an image: sha256 of its URL
+	propSource  = "vagoth:source"  // of an image: sha256 of its URL; of one that was sent there is none
 	propSHA256  = "vagoth:sha256"  // of an image: of what was sent
 	propSent    = "vagoth:sent"    // of an image: bytes
 	propDisks   = "vagoth:disks"   // of a snapshot: the numbers of the guest's disks then

@@ -65,6 +65,12 @@ func (s *Store) verify(ctx context.Context, p *store.Plan) (have []dataset, of m
 				}
 			}
 			d.Size = max(d.Size, store.Megabytes(of[spec.Image].size))
+			if spec.Take {
+				if err := s.unused(ctx, spec.Image); err != nil {
+					return nil, nil, err
+				}
+				more -= int64(store.Megabytes(of[spec.Image].size)) << 20 //nolint:gosec // which it has already
+			}
 		}
 		more += int64(d.Size) << 20 //nolint:gosec // at most MaxSize, or that of an image
 	}
@@ -97,7 +103,8 @@ func (s *Store) room(size int64) error {
 
 // CreateGuestDisks makes the disks of a guest that are not there yet, and answers
 // where all of them are. If one cannot be made, those that this call made are
-// removed; a guest that had none has all or none, whatever is killed.
+// removed, and with them an image that became one of them; a guest that had none has
+// all or none, whatever is killed.
 func (s *Store) CreateGuestDisks(ctx context.Context, r *mistify.GuestRequest) (*mistify.GuestResponse, error) {
 	p, err := s.rules.Plan(r.Guest)
 	if err == nil && r.Job != "" {
@@ -135,7 +142,7 @@ func (s *Store) CreateGuestDisks(ctx context.Context, r *mistify.GuestRequest) (
 			return nil, err
 		}
 	}
-	return &mistify.GuestResponse{Guest: p.Guest}, nil
+	return &mistify.GuestResponse{Guest: p.Made()}, nil
 }
 
 // makeDisks makes the disks of a plan that are not there: in half, and then each
@@ -150,10 +157,7 @@ func (s *Store) makeDisks(ctx context.Context, p *store.Plan, job string, have [
 	if _, err := s.run(ctx, "create", "-o", "canmount=off", "--", s.full(tmp)); err != nil {
 		return err
 	}
-	var made, about []string
-	if job != "" {
-		about = []string{"-o", propJob + "=" + job}
-	}
+	var made []string
 	defer func() {
 		after := context.WithoutCancel(ctx) // the caller's time may be what is over
 		if err != nil {
@@ -170,7 +174,7 @@ func (s *Store) makeDisks(ctx context.Context, p *store.Plan, job string, have [
 		if name == "" || named(have, name) != nil {
 			continue
 		}
-		size, err := s.makeDisk(ctx, tmp+strings.TrimPrefix(name, folder), p.Specs[i], of[p.Specs[i].Image], about)
+		size, err := s.makeDisk(ctx, tmp+strings.TrimPrefix(name, folder), p.Specs[i], of[p.Specs[i].Image], job)
 		if err != nil {
 			return fmt.Errorf("cannot make the disk %s: %w", name, err)
 		}
@@ -191,9 +195,16 @@ func (s *Store) makeDisks(ctx context.Context, p *store.Plan, job string, have [
 	return nil
 }
 
-// makeDisk makes one disk, of an image if there is one, and returns its bytes. An
-// image that is removed meanwhile is a virt.ErrConflict.
-func (s *Store) makeDisk(ctx context.Context, name string, spec store.DiskSpec, image *dataset, about []string) (size int64, err error) {
+// makeDisk makes one disk for a job, of an image if there is one, and returns its
+// bytes. An image that is removed meanwhile is a virt.ErrConflict.
+func (s *Store) makeDisk(ctx context.Context, name string, spec store.DiskSpec, image *dataset, job string) (size int64, err error) {
+	if spec.Take {
+		return s.takeImage(ctx, name, spec, job)
+	}
+	var about []string
+	if job != "" {
+		about = []string{"-o", propJob + "=" + job}
+	}
 	if spec.Image == "" {
 		return spec.Size, s.createVolume(ctx, name, spec.Size, about)
 	}

@@ -110,15 +110,15 @@ func (s *Store) FetchImage(ctx context.Context, r *mistify.ImageRequest) (*misti
 		if !errors.Is(err, virt.ErrNotFound) || !look {
 			return nil, err
 		}
-		if err := s.fetcher.Fetch(ctx, item, func(ctx context.Context, got fetch.Got) error { return s.take(ctx, item, got) }); err != nil {
+		if err := s.fetcher.Fetch(ctx, item, func(ctx context.Context, got fetch.Got) error { return s.makeImage(ctx, item, got) }); err != nil {
 			return nil, err
 		}
 	}
 	return nil, store.NoImage(id)
 }
 
-// take makes an image of a download.
-func (s *Store) take(ctx context.Context, item fetch.Item, got fetch.Got) (err error) {
+// makeImage makes an image of what came.
+func (s *Store) makeImage(ctx context.Context, item fetch.Item, got fetch.Got) (err error) {
 	tmp := unnamed()
 	defer func() {
 		if err != nil {
@@ -136,7 +136,10 @@ func (s *Store) take(ctx context.Context, item fetch.Item, got fetch.Got) (err e
 	if err != nil {
 		return err
 	}
-	about := []string{"-o", propSource + "=" + store.Hashed(item.URL), "-o", propSHA256 + "=" + got.SHA256, "-o", propSent + "=" + strconv.FormatInt(got.Sent, 10)}
+	about := []string{"-o", propSHA256 + "=" + got.SHA256, "-o", propSent + "=" + strconv.FormatInt(got.Sent, 10)}
+	if item.URL != "" {
+		about = append(about, "-o", propSource+"="+store.Hashed(item.URL))
+	}
 	if header {
 		err = s.receive(ctx, f, tmp, item.Name, about)
 	} else {
@@ -233,12 +236,8 @@ func (s *Store) DeleteImage(ctx context.Context, r *mistify.ImageRequest) (*mist
 	if err != nil {
 		return nil, err
 	}
-	clones, err := s.clones(ctx, r.ID)
-	if err != nil {
+	if err := s.unused(ctx, r.ID); err != nil {
 		return nil, err
-	}
-	if len(clones) > 0 {
-		return nil, store.HasClones(r.ID, clones)
 	}
 	// The snapshot first: without it there is no image, and while it has clones ZFS refuses.
 	for _, name := range [...]string{imageSnapshot(r.ID), imageName(r.ID)} {

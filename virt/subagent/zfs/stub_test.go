@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -155,6 +156,59 @@ func TestArguments(t *testing.T) {
 			"zfs [destroy] [--] [tank/vagoth/images/i@i]",
 			"zfs [destroy] [--] [tank/vagoth/images/i]",
 		}},
+		{"take an image", "", func() error {
+			_, err := b.s.CreateGuestDisks(ctx, &mistify.GuestRequest{Job: "job", Guest: &mistify.Guest{ID: id, Disks: []mistify.Disk{{Image: "i", Take: true, Size: 9}}}})
+			return err
+		}, []string{
+			ls + "[filesystem,volume] [-d] [1] [--] [" + below + "]",
+			"zfs [list] [-Hp] [-o] [name] [--] [tank/vagoth]",
+			ls + "[filesystem,volume,snapshot] [--] [tank/vagoth/images/i@i]",
+			"zfs [list] [-Hp] [-o] [clones] [-t] [snapshot] [--] [tank/vagoth/images/i@i]",
+			"zfs [create] [-o] [canmount=off] [--] [tank/vagoth/half/?]",
+			ls + "[filesystem,volume,snapshot] [--] [tank/vagoth/images/i@i]", // once more, when nobody can clone it
+			"zfs [list] [-Hp] [-o] [clones] [-t] [snapshot] [--] [tank/vagoth/images/i@i]",
+			"zfs [rename] [--] [tank/vagoth/images/i] [tank/vagoth/half/?/disk-0]",
+			"zfs [destroy] [--] [tank/vagoth/half/?/disk-0@i]",
+			"zfs [inherit] [vagoth:source] [--] [tank/vagoth/half/?/disk-0]",
+			"zfs [inherit] [vagoth:sha256] [--] [tank/vagoth/half/?/disk-0]",
+			"zfs [inherit] [vagoth:sent] [--] [tank/vagoth/half/?/disk-0]",
+			"zfs [set] [volsize=9437184] [--] [tank/vagoth/half/?/disk-0]",
+			"zfs [set] [vagoth:job=job] [--] [tank/vagoth/half/?/disk-0]",
+			"zfs [rename] [--] [tank/vagoth/half/?] [" + below + "]",
+		}},
+		{"take an image with room for it", "", func() error {
+			o := b.options()
+			o.Dir, o.Reserve = filepath.Join(b.dir, "other"), true
+			s, err := zfs.Open(ctx, o)
+			if err != nil {
+				return err
+			}
+			b.runs()
+			_, err = s.CreateGuestDisks(ctx, &mistify.GuestRequest{Guest: &mistify.Guest{ID: id, Disks: []mistify.Disk{{Image: "i", Take: true}}}})
+			return errors.Join(err, s.Close())
+		}, []string{
+			ls + "[filesystem,volume] [-d] [1] [--] [" + below + "]",
+			"zfs [list] [-Hp] [-o] [name] [--] [tank/vagoth]",
+			ls + "[filesystem,volume,snapshot] [--] [tank/vagoth/images/i@i]",
+			"zfs [list] [-Hp] [-o] [clones] [-t] [snapshot] [--] [tank/vagoth/images/i@i]",
+			"zfs [create] [-o] [canmount=off] [--] [tank/vagoth/half/?]",
+			ls + "[filesystem,volume,snapshot] [--] [tank/vagoth/images/i@i]",
+			"zfs [list] [-Hp] [-o] [clones] [-t] [snapshot] [--] [tank/vagoth/images/i@i]",
+			"zfs [rename] [--] [tank/vagoth/images/i] [tank/vagoth/half/?/disk-0]",
+			"zfs [destroy] [--] [tank/vagoth/half/?/disk-0@i]",
+			"zfs [inherit] [vagoth:source] [--] [tank/vagoth/half/?/disk-0]",
+			"zfs [inherit] [vagoth:sha256] [--] [tank/vagoth/half/?/disk-0]",
+			"zfs [inherit] [vagoth:sent] [--] [tank/vagoth/half/?/disk-0]",
+			"zfs [set] [refreservation=3145728] [--] [tank/vagoth/half/?/disk-0]",
+			"zfs [rename] [--] [tank/vagoth/half/?] [" + below + "]",
+		}},
+		{"send an image that is there", "", func() error {
+			_, err := b.s.PutImage(ctx, &mistify.ImageRequest{ID: "i"}, io.NopCloser(strings.NewReader("x")))
+			if errors.Is(err, virt.ErrConflict) {
+				err = nil
+			}
+			return err
+		}, []string{ls + "[filesystem,volume,snapshot] [--] [tank/vagoth/images/i@i]"}},
 		{"delete a snapshot", taken, func() error { _, err := b.s.DeleteSnapshot(ctx, at("", "s")); return err }, []string{
 			shelf, "zfs [destroy] [-r] [--] [" + below + "@s]",
 		}},

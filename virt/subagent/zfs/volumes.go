@@ -121,7 +121,7 @@ func (s *Store) volumeOf(ctx context.Context, id string, spec store.DiskSpec) (*
 		if err := s.room(spec.Size); err != nil {
 			return nil, err
 		}
-		if _, err := s.makeDisk(ctx, name, spec, image, nil); err != nil {
+		if _, err := s.makeDisk(ctx, name, spec, image, ""); err != nil {
 			return nil, err
 		}
 		if old, err = s.volume(ctx, name); err != nil {
