@@ -97,7 +97,7 @@ func (p Patch) check(old *registry.Node, class provisioner.Class) error {
 // done, such as where a VM's disks are.
 func checkOwn(id, typ string, metadata map[string]any) error {
 	own := map[string][]string{
-		virt.TypeVM:         {virt.MetaDisksOn, virt.MetaEvidence, virt.MetaUUID, virt.MetaAlarm, virt.MetaMigrate, virt.MetaDetached, virt.MetaSnapshotting},
+		virt.TypeVM:         {virt.MetaDisksOn, virt.MetaEvidence, virt.MetaUUID, virt.MetaAlarm, virt.MetaMigrate, virt.MetaLeft, virt.MetaDetached, virt.MetaSnapshotting},
 		virt.TypeHypervisor: {virt.MetaEvidence, virt.MetaMaintenance, virt.MetaConfirmed, virt.MetaStrangers, virt.MetaSeen},
 	}[typ]
 	for _, k := range slices.Sorted(maps.Keys(metadata)) {

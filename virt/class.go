@@ -25,7 +25,7 @@ func VMClass() provisioner.Class {
 			{Name: "memory", Value: func(n *registry.Node) string { d, _ := needOf(n); return megabytes(d.Memory) }},
 			{Name: "address", Value: vmAddress},
 			{Name: "disk", Wide: true, Value: func(n *registry.Node) string { d, _ := needOf(n); return megabytes(d.resources().Disk) }},
-			{Name: "disks on", Wide: true, Value: func(n *registry.Node) string { return orElse(DisksOn(n), "-") }},
+			{Name: "disks on", Wide: true, Value: disksOn},
 			{Name: "uuid", Wide: true, Value: NodeUUID},
 		},
 		Verbs: []string{
@@ -103,9 +103,21 @@ func vmKeys(id string, doc registry.Document) ([]string, error) {
 	return keys, nil
 }
 
+// disksOn tells where a VM's disks are, and where some are left.
+func disksOn(n *registry.Node) string {
+	on := orElse(DisksOn(n), "-")
+	if left := LeftOn(n); left != "" {
+		on += " (left on " + left + ")"
+	}
+	return on
+}
+
 func vmBusy(n *registry.Node) error {
 	if on := DisksOn(n); on != "" {
 		return fmt.Errorf("%s has disks on host %s: wipe them with `vagoth deprovision %s` first", n.Name(), on, n.Name())
+	}
+	if on := LeftOn(n); on != "" {
+		return fmt.Errorf("%s has left disks on host %s: wipe them with `vagoth deprovision %s` first", n.Name(), on, n.Name())
 	}
 	if to := MovesTo(n); to != "" {
 		return fmt.Errorf("%s is moving to host %s: wait for its migration", n.Name(), to)

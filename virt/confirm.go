@@ -162,10 +162,10 @@ func free(tx registry.Tx, n *registry.Node, mark Confirmed, abandon bool) error 
 		set, remove := map[string]any{MetaEvidence: e}, []string(nil)
 		switch to := MovesTo(n); {
 		case !abandon || DisksOn(n) != host:
-		case to != "":
+		case to != "" && LeftOn(n) == "":
 			set[MetaDisksOn] = to // if there are any left, they are there
 		default:
-			remove = append(remove, MetaDisksOn)
+			remove = append(remove, MetaDisksOn) // of a copy it is not known whether it is whole, until the next action finds the VM there
 		}
 		var err error
 		if d.Metadata, err = d.Metadata.Merge(set, remove...); err != nil {

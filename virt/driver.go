@@ -59,10 +59,26 @@ type Migrator interface {
 }
 
 // LiveMigrator is a Driver that can move a guest that runs, without disks of its
-// own; one that is off it moves by defining it there. After an error the guest is
+// own; one that is off is moved by defining it there. After an error the guest is
 // where Info finds it once both hosts are settled.
 type LiveMigrator interface {
 	MigrateLive(ctx context.Context, from, to Host, g Guest) error
+}
+
+// DiskMover is a Driver that can bring the disks of a guest that is off to another
+// of its hosts, for one that is no Migrator.
+type DiskMover interface {
+	// CopyDisks makes the guest's disks on the host to, with what those on from hold,
+	// and returns when they are whole. Those on from stay, and the guest where it is.
+	// What an earlier CopyDisks left at either host is removed first; whatever comes of
+	// this one, TidyDisks is to be called. progress is told
+	// the bytes that were copied so far. Disks that cannot be copied with all that
+	// they have, such as snapshots, are ErrUnsupported.
+	CopyDisks(ctx context.Context, from, to Host, g Guest, progress func(done int64)) error
+	// TidyDisks removes all that there is of the guest's disks on the host left, on
+	// which it must not be, and at home, whose disks stay, what a CopyDisks left
+	// there beside them. Home has no ID if the guest has none.
+	TidyDisks(ctx context.Context, home, left Host, g Guest) error
 }
 
 // Settler is a Driver that can end, or wait for, what somebody who may have died had

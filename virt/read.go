@@ -191,6 +191,13 @@ func DisksOn(n *registry.Node) string {
 	return s
 }
 
+// LeftOn is the host with what a migration left of the VM's disks, or "". The disks
+// that it has are elsewhere.
+func LeftOn(n *registry.Node) string {
+	s, _ := metadata[string](n, MetaLeft)
+	return s
+}
+
 // MovesTo is the host that the VM moves to now, or "".
 func MovesTo(n *registry.Node) string {
 	s, _ := metadata[string](n, MetaMigrate)

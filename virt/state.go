@@ -36,6 +36,7 @@ const (
 	MetaAlarm    = "alarm"     // Alarm: something that an operator has to look at
 	MetaMigrate  = "migrating" // the host that it moves to, while it does
 
+	MetaLeft         = "disks_left"     // a host that has a copy of its disks, perhaps of a part, which is to be wiped
 	MetaDetached     = "detached_disks" // []Detached: disks on that host that are not its any more
 	MetaSnapshotting = "snapshot_begun" // SnapshotBegun: what a job made last, or began to
 )

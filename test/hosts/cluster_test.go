@@ -172,11 +172,38 @@ func TestCluster(t *testing.T) {
 		t.Errorf("%d domains run on h1, want both", n)
 	}
 
+	// One with a disk moves with what it has written, while it is off.
+	if err := c.done(counted.Migrate(c.ctx, "h2")); !errors.Is(err, virt.ErrBusy) {
+		t.Errorf("an agent cannot move disks that are written: %v", err)
+	}
+	c.must("stop", c.done(counted.Stop(c.ctx, 0)))
+	if err := c.done(counted.Migrate(c.ctx, "h2")); !errors.Is(err, virt.ErrUnsupported) || !strings.Contains(err.Error(), "first") {
+		t.Errorf("its snapshot would be lost: %v", err)
+	}
+	c.is("counted", "h1", virt.Stopped)
+	c.must("delete the snapshot", c.done(counted.DeleteSnapshot(c.ctx, "first")))
+	c.must("migrate", c.done(counted.Migrate(c.ctx, "h2")))
+	c.is("counted", "h2", virt.Stopped)
+	if n := c.node("counted"); virt.DisksOn(n) != "h2" || virt.LeftOn(n) != "" {
+		t.Errorf("moved, its disks are on %s, and some are left on %q", virt.DisksOn(n), virt.LeftOn(n))
+	}
+	images, err := hosts["h2"].client.Images(c.ctx, "")
+	if left := hosts["h1"].files(); err != nil || len(left) != 0 || len(images) != 0 {
+		t.Errorf("moved, left are %v, and the images %v (%v)", left, images, err)
+	}
+	c.must("delete the image", c.done(hv.DeleteImage(c.ctx, "counted")))
+	counted = counted.With(virt.Options{})
+	c.must("start", c.done(counted.Start(c.ctx)))
+	c.said("counted", "vagoth-guest: boots 9", 1)
+	if one, two := len(hosts["h1"].domains("--all")), len(hosts["h2"].domains("--all")); one != 1 || two != 1 {
+		t.Errorf("moved, there are %d and %d domains", one, two)
+	}
+
 	// A host whose agent is stopped is not dead, and neither are its VMs.
 	hosts["h1"].stop()
 	c.is("free", "h1", virt.Unknown)
-	if n := len(hosts["h1"].domains("--state-running")); n != 2 {
-		t.Errorf("without the agent %d domains run on h1, want both", n)
+	if n := len(hosts["h1"].domains("--state-running")); n != 1 {
+		t.Errorf("without the agent %d domains run on h1, want one", n)
 	}
 	hosts["h1"].again()
 	c.is("free", "h1", virt.Running)
@@ -187,7 +214,6 @@ func TestCluster(t *testing.T) {
 		c.must("deprovision "+id, c.done(vm.Deprovision(c.ctx)))
 		c.must("delete "+id, c.Provisioner.Deprovision(c.ctx, id))
 	}
-	c.must("delete the image", c.done(hv.DeleteImage(c.ctx, "counted")))
 	for name, h := range hosts {
 		if left := fmt.Sprint(h.domains("--all"), h.files()); left != "[] []" {
 			t.Errorf("left on %s: %s", name, left)

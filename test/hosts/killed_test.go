@@ -99,6 +99,7 @@ func (d *doomed) live() {
 		said, _ := os.ReadFile(log.Name())
 		d.Fatalf("the agent did not start: %v: %s", err, said)
 	}
+	d.host.url = "http://" + address
 	transport := &http.Transport{}
 	d.Cleanup(transport.CloseIdleConnections)
 	d.client, err = mistify.NewClient("http://"+address, mistify.ClientOptions{Transport: transport})

@@ -45,6 +45,16 @@ func ways() []way {
 		off(w)
 		w.must(virt.ActionAttachDisk, virt.Params{VM: "web1", Disk: &virt.Disk{Size: 50}})
 	}
+	// The copy ends in the middle, and the host that it went to is silent from then on.
+	copiedInPart := func(w *world) {
+		off(w)
+		w.cutCopy("web1", "h2")
+	}
+	// The same, and the host with its disks is lost.
+	lostInCopy := func(w *world) {
+		copiedInPart(w)
+		w.lose("h1")
+	}
 	return []way{
 		{name: "define", action: virt.ActionDefine, params: virt.Params{Host: "h1"}, want: "stopped parent=h1 disks_on= moving=; on h1 stopped"},
 		{name: "provision", action: virt.ActionProvision, params: virt.Params{Host: "h1"}, want: "defined parent=h1 disks_on=h1 moving=; disks h1"},
@@ -57,6 +67,11 @@ func ways() []way {
 		{name: "deprovision without a host", action: virt.ActionDeprovision, before: undefined, want: "new parent= disks_on= moving=; "},
 		{name: "migrate", action: virt.ActionMigrate, params: virt.Params{To: "h2"}, before: start, want: "running parent=h2 disks_on=h2 moving=; on h2 running, disks h2"},
 		{name: "migrate what is off", action: virt.ActionMigrate, params: virt.Params{To: "h2"}, before: off, want: "stopped parent=h2 disks_on=h2 moving=; on h2 stopped, disks h2"},
+		{name: "migrate what is off, with a copy of its disks", action: virt.ActionMigrate, params: virt.Params{To: "h2"}, before: off, driver: "copier",
+			want: "stopped parent=h2 disks_on=h2 moving=; on h2 stopped, disks h2"},
+		{name: "deprovision what was copied in part", action: virt.ActionDeprovision, before: copiedInPart, driver: "copier", want: "new parent= disks_on= moving=; "},
+		{name: "start what was copied in part", action: virt.ActionStart, params: virt.Params{Host: "h2"}, before: lostInCopy, driver: "copier",
+			want: "running parent=h2 disks_on=h2 moving=; on h2 running, disks h2"},
 		{name: "snapshot", action: virt.ActionSnapshot, params: virt.Params{Snapshot: "s1"}, before: start, driver: "keeper",
 			want: "running parent=h1 disks_on=h1 moving=; on h1 running, disks h1, snapshots s1"},
 		{name: "rollback", action: virt.ActionRollback, params: virt.Params{Snapshot: "s1", DestroyMoreRecent: true}, before: snapped, driver: "keeper",
@@ -95,6 +110,9 @@ func (c *way) finished(w *world, at string) {
 	w.t.Helper()
 	w.checkPlace("web1")
 	w.checkCapacity()
+	if w.driver.mixed {
+		w.t.Errorf("%s: a part of a disk passed for the disk", at)
+	}
 	if got := w.snapshot("web1"); got != c.want {
 		w.t.Errorf("%s:\n got %s\nwant %s", at, got, c.want)
 	}

@@ -53,6 +53,12 @@ func (r *run) makeDisks(ctx context.Context) error {
 		return fmt.Errorf("%w: %s is on %s and its disks are on %s: undefine it, or wipe them with `vagoth deprovision %s`",
 			virt.ErrConflict, r.node.Name(), r.host.ID, on, r.node.Name())
 	}
+	if virt.LeftOn(r.node) == r.host.ID {
+		// A part of a disk would pass for the disk.
+		if err := r.tidy(ctx); err != nil {
+			return err
+		}
+	}
 	err := r.change(ctx, func(d *registry.Draft, n *registry.Node) (err error) {
 		switch on := virt.DisksOn(n); on {
 		case r.host.ID:
@@ -142,6 +148,9 @@ func (r *run) deprovision(ctx context.Context) (Result, error) {
 		if err := r.notRunning(ctx, "deprovision"); err != nil {
 			return Result{}, err
 		}
+	}
+	if err := r.tidy(ctx); err != nil {
+		return Result{}, err
 	}
 	wiped, err := r.wipe(ctx)
 	if err != nil {

@@ -16,6 +16,9 @@ func (r *run) migrate(ctx context.Context) (Result, error) {
 	if !r.there() {
 		return Result{}, r.nowhere("migrate")
 	}
+	if err := r.tidy(ctx); err != nil {
+		return Result{}, fmt.Errorf("cannot migrate %s: what an earlier migration left must go first: %w", r.node.Name(), err)
+	}
 	d, to, err := r.target(ctx)
 	if err != nil {
 		return Result{}, err
@@ -45,13 +48,19 @@ func (r *run) migrate(ctx context.Context) (Result, error) {
 	}
 	m, ok := r.driver.(virt.Migrator)
 	live, moves := r.driver.(virt.LiveMigrator)
-	if !ok && (runs && !moves || virt.DisksOn(r.node) != "") {
+	mover, copies := r.driver.(virt.DiskMover)
+	disks := virt.DisksOn(r.node) != ""
+	switch {
+	case ok:
+	case runs && !moves || disks && !copies:
 		return Result{}, fmt.Errorf("cannot migrate %s: %w: the driver %q moves neither what runs nor disks", r.node.Name(), virt.ErrUnsupported, r.driverName)
+	case runs && disks:
+		return Result{}, fmt.Errorf("cannot migrate %s: %w on %s, and the driver %q moves disks only while nothing writes them: stop it first", r.node.Name(), virt.ErrBusy, r.host.ID, r.driverName)
 	}
 	if err := r.reach(ctx, to, "migrate"); err != nil {
 		return Result{}, err
 	}
-	if err := r.reserveMove(ctx, d); err != nil {
+	if err := r.reserveMove(ctx, d, !ok && disks); err != nil {
 		return Result{}, err
 	}
 	r.step(30, "moving it from %s to %s", r.host.ID, to.host.ID)
@@ -65,6 +74,8 @@ func (r *run) migrate(ctx context.Context) (Result, error) {
 		moving = r.call(ctx, r.place, r.cfg.Migrate, "migrate", func(ctx context.Context) error {
 			return live.MigrateLive(ctx, r.host, to.host, r.guest)
 		})
+	case disks:
+		moving = r.moveDisks(ctx, to, mover)
 	default:
 		moving = r.moveDefinition(ctx, to)
 	}
@@ -74,13 +85,21 @@ func (r *run) migrate(ctx context.Context) (Result, error) {
 	if err := r.settle(settling); err != nil {
 		return Result{}, errors.Join(moving, err)
 	}
+	text := ""
+	switch err := r.tidy(settling); {
+	case errors.Is(err, virt.ErrUnreachable): // the VM need not wait for a host that it has left
+		text = fmt.Sprintf("what is left of its disks on %s is still to be wiped: %v", virt.LeftOn(r.node), err)
+		r.task.Log(text)
+	case err != nil:
+		return Result{}, errors.Join(moving, err)
+	}
 	if r.host.ID != to.host.ID {
 		if moving == nil {
 			moving = fmt.Errorf("%w: the driver %q said that %s has moved, and it is still on %s", virt.ErrConflict, r.driverName, r.node.Name(), r.host.ID)
 		}
 		return Result{}, moving
 	}
-	return Result{Host: r.host.ID, State: virt.State(r.node.State())}, nil
+	return Result{Host: r.host.ID, State: virt.State(r.node.State()), Text: text}, nil
 }
 
 // unlessHandedBack goes on when ctx ends, unless it does because the job is to be
@@ -140,7 +159,7 @@ func (r *run) target(ctx context.Context) (*allocator.Decision, place, error) {
 
 // reserveMove notes that the VM moves, and reserves its place on the target, in
 // one transaction that checks that it fits there.
-func (r *run) reserveMove(ctx context.Context, d *allocator.Decision) error {
+func (r *run) reserveMove(ctx context.Context, d *allocator.Decision, copies bool) error {
 	id := virt.ReservationID(r.id)
 	return r.parts.Registry.Update(ctx, func(tx registry.Tx) error {
 		if _, err := r.same(tx); err != nil {
@@ -150,7 +169,11 @@ func (r *run) reserveMove(ctx context.Context, d *allocator.Decision) error {
 			return fmt.Errorf("cannot migrate %s: %w: try again", r.node.Name(), err)
 		}
 		n, err := registry.ModifyIn(tx, r.id, func(dr *registry.Draft) (err error) {
-			dr.Metadata, err = dr.Metadata.Merge(map[string]any{virt.MetaMigrate: d.Host})
+			set := map[string]any{virt.MetaMigrate: d.Host}
+			if copies {
+				set[virt.MetaLeft] = d.Host // until they are known to be whole
+			}
+			dr.Metadata, err = dr.Metadata.Merge(set)
 			return err
 		})
 		if err != nil {
@@ -262,7 +285,16 @@ func (r *run) settleOn(ctx context.Context, p place, s virt.State) error {
 			if s != virt.Missing && p.there() {
 				set[virt.MetaEvidence] = virt.Evidence{At: at, Host: p.host.ID}
 			}
+			copied := virt.LeftOn(n) != ""
 			switch on := virt.DisksOn(n); {
+			case copied && p.there() && p.host.ID == virt.MovesTo(n):
+				// It was defined there once they were whole. What they were copied from is left.
+				set[virt.MetaDisksOn] = p.host.ID
+				if set[virt.MetaLeft] = on; on == "" {
+					delete(set, virt.MetaLeft)
+					remove = append(remove, virt.MetaLeft)
+				}
+			case copied: // and perhaps not whole
 			case on != "" && p.there() && p.host.ID != from:
 				set[virt.MetaDisksOn] = p.host.ID // they came along
 			case on == virt.MovesTo(n) && !p.there():

@@ -130,6 +130,8 @@ type fake struct {
 	volumes map[string]string                                // host and volume: UUID
 	kept    map[string][]string                              // UUID: snapshots
 	holds   map[string][]string                              // UUID: devices that the host knows of
+	parts   map[string]bool                                  // host and UUID: a copy that is not whole
+	mixed   bool                                             // one was taken for a whole one
 	late    []func()                                         // what liveMover was asked for
 	refuse  error                                            // of AttachDisk
 	hook    func(ctx context.Context, op, host string) error // before a deed
@@ -208,6 +210,9 @@ func (f *fake) Undefine(ctx context.Context, h virt.Host, g virt.Guest) error {
 
 func (f *fake) Provision(ctx context.Context, h virt.Host, g virt.Guest) error {
 	return f.do(ctx, "provision", h, func() error {
+		if f.parts[h.ID+" "+g.UUID] {
+			f.mixed = true
+		}
 		f.disks[h.ID][g.UUID] = true
 		for _, d := range g.Definition.Disks {
 			f.volumes[h.ID+" "+d.Volume] = g.UUID
@@ -374,8 +379,8 @@ func newWorld(t testing.TB, hosts ...string) *world {
 	}
 	w := &world{t: t, crash: &crash{}, reg: db, attempt: 1}
 	w.driver = &fake{crash: w.crash, hosts: map[string]map[string]*fakeGuest{}, disks: map[string]map[string]bool{},
-		volumes: map[string]string{}, kept: map[string][]string{}, holds: map[string][]string{}}
-	w.parts = virt.Parts{Registry: watched{db, w}, Allocator: a, Drivers: map[string]virt.Driver{"fake": mover{w.driver}, "plain": w.driver, "live": liveMover{w.driver}, "keeper": keeper{w.driver}}}
+		volumes: map[string]string{}, parts: map[string]bool{}, kept: map[string][]string{}, holds: map[string][]string{}}
+	w.parts = virt.Parts{Registry: watched{db, w}, Allocator: a, Drivers: map[string]virt.Driver{"fake": mover{w.driver}, "plain": w.driver, "live": liveMover{w.driver}, "copier": copier{liveMover{w.driver}}, "keeper": keeper{w.driver}}}
 	p, err := basic.Open(context.Background(), basic.Config{}, provisioner.Deps{Registry: w.parts.Registry, Types: map[string]provisioner.Class{virt.TypeVM: virt.VMClass()}})
 	if err != nil {
 		t.Fatal(err)
@@ -506,11 +511,14 @@ func (w *world) checkPlace(id string) {
 	defer w.driver.mu.Unlock()
 	var on, disks []string
 	for h := range w.driver.hosts {
-		if w.driver.hosts[h][u] != nil {
-			on = append(on, h)
+		if x := w.driver.hosts[h][u]; x != nil && (x.state != virt.Stopped || h != virt.MovesTo(n)) {
+			on = append(on, h) // where it moves to it can be defined already
 		}
-		if w.driver.disks[h][u] {
+		if w.driver.disks[h][u] && h != virt.LeftOn(n) {
 			disks = append(disks, h)
+		}
+		if w.driver.parts[h+" "+u] && h != virt.LeftOn(n) {
+			w.t.Errorf("%s has a part of its disks on %s, of which nobody knows", id, h)
 		}
 	}
 	slices.Sort(on)
@@ -553,6 +561,12 @@ func (w *world) snapshot(id string) string {
 	}
 	for _, d := range virt.DetachedOf(n) {
 		on = append(on, "detached "+d.Device)
+	}
+	for _, p := range slices.Sorted(maps.Keys(w.driver.parts)) {
+		on = append(on, "part "+p)
+	}
+	if left := virt.LeftOn(n); left != "" {
+		on = append(on, "left "+left)
 	}
 	return fmt.Sprintf("%s parent=%s disks_on=%s moving=%s; %s", n.State(), n.Parent(), virt.DisksOn(n), virt.MovesTo(n), strings.Join(on, ", "))
 }

@@ -34,6 +34,19 @@ func (b *bench) marked(g virt.Guest, text string) {
 	}
 }
 
+// wiped checks that the disks of g that Provision made are not there.
+func (b *bench) wiped(g virt.Guest) {
+	b.Helper()
+	for i, d := range g.Definition.Disks {
+		if d.Source != "" || b.Disks == nil {
+			continue
+		}
+		if text, ok := b.Disks.Read(b.T, b.h, g, i); ok {
+			b.Errorf("disk %d of %s is on %s and holds %q", i, g.Name, b.h.ID, text)
+		}
+	}
+}
+
 // needDisks skips where the fixture cannot look into disks.
 func (b *bench) needDisks() {
 	b.Helper()

@@ -107,9 +107,12 @@ func TestConformance(t *testing.T) {
 	var n atomic.Int64
 	drivertest.Run(t, func(t *testing.T) drivertest.Fixture {
 		d := simulated(t)
-		r := newReal(t, d, "h1", nil, nil)
+		var hosts []virt.Host
+		for _, h := range []string{"h1", "h2"} {
+			hosts = append(hosts, virt.Host{ID: "agent-" + h, Address: newReal(t, d, h, nil, nil).URL})
+		}
 		return drivertest.Fixture{
-			Driver: open(t, nil), Hosts: []virt.Host{{ID: "agent-h1", Address: r.URL}}, Settle: 2 * time.Second,
+			Driver: open(t, nil), Hosts: hosts, Settle: 2 * time.Second,
 			Guest:     func(*testing.T) virt.Guest { return vm(fmt.Sprintf("g%d", n.Add(1))) },
 			Container: func(*testing.T) virt.Guest { return ct(fmt.Sprintf("c%d", n.Add(1))) },
 			Image: func(*testing.T) virt.ImageRequest {

@@ -105,6 +105,7 @@ func Open(_ context.Context, cfg Config, deps virt.DriverDeps) (*Driver, error) 
 		d.paths[i] = &bounded{Transport: newTransport(cfg, secure), most: int64(cfg.MaxAnswer)}
 	}
 	d.paths[streams].most = 0
+	d.paths[uploads].ResponseHeaderTimeout = cfg.JobTimeout // what was sent may be worked on
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}

@@ -17,10 +17,13 @@
 //	Images, FetchImage …     GET and POST /images, and below
 //	Console                  POST /guests/{id}/console, whose body and answer are the line
 //	MigrateLive              define by the agent where it goes, then POST /guests/{id}/migrate where it runs
+//	CopyDisks                GET /guests/{id}/disks/{n}/snapshots/{name}/download from one agent is PUT /images/{id}/content
+//	                         to the other, which makes the disk of it (POST /guests/{id}/provision)
 //	Settle                   PUT /v1/guests/{id}/fence
 //
 // An agent that has not one of these is a virt.ErrUnsupported. It is no
-// virt.Migrator: no agent gives another disks. A disk is attached by defining the guest anew while it is off.
+// virt.Migrator: a guest with disks moves while it is off, and one that runs only
+// without. A disk is attached by defining the guest anew while it is off.
 //
 // # What an answer means
 //

@@ -20,7 +20,7 @@ func (d *Driver) MigrateLive(ctx context.Context, from, to virt.Host, g virt.Gue
 	case to.Peer == "":
 		return fmt.Errorf("%w: what runs is not moved to %.64q: its definition names no peer, the libvirt URI by which other hosts reach it", virt.ErrUnsupported, to.ID)
 	case slices.ContainsFunc(g.Definition.Disks, func(d virt.Disk) bool { return d.Source == "" }):
-		return fmt.Errorf("%w: the disks of %s are on the host that it leaves, and agents do not move them", virt.ErrUnsupported, g.ID)
+		return fmt.Errorf("%w: the disks of %s are on the host that it leaves, and agents move them only while it is off", virt.ErrUnsupported, g.ID)
 	}
 	if err := d.Define(ctx, to, g); err != nil {
 		return err

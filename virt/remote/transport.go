@@ -26,6 +26,7 @@ const (
 	changes
 	waits
 	streams // bodies without a bound, which somebody else reads
+	uploads // the same the other way round
 	uses    // how many there are
 )
 
