@@ -167,6 +167,9 @@ type slowCopier struct {
 func (f slowCopier) CopyDisks(ctx context.Context, from, to virt.Host, g virt.Guest, progress func(int64)) error {
 	for i := range max(0, *f.pieces) {
 		time.Sleep(20 * time.Minute)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		progress(int64(i))
 	}
 	if *f.pieces < 0 {
@@ -176,11 +179,43 @@ func (f slowCopier) CopyDisks(ctx context.Context, from, to virt.Host, g virt.Gu
 	return f.copier.CopyDisks(ctx, from, to, g, progress)
 }
 
+// A manager dies amid a copy, and then the host with the disks is lost: what was copied
+// is not known to be whole, and nothing of it is a disk of the VM.
+func TestLostAmidCopy(t *testing.T) {
+	w := newWorld(t)
+	for _, h := range []string{"h1", "h2"} {
+		w.host(h, `{"driver":"copier","cpu":8,"memory":4096,"disk":1000}`)
+	}
+	w.vm("web1", small)
+	w.must(virt.ActionStart, virt.Params{VM: "web1", Host: "h1"})
+	w.must(virt.ActionStop, virt.Params{VM: "web1"})
+	w.driver.hook = func(_ context.Context, op, _ string) error {
+		if op == "copied" {
+			w.crash.mu.Lock()
+			w.crash.at, w.crash.after = w.crash.steps+1, false
+			w.crash.mu.Unlock()
+		}
+		return nil
+	}
+	if _, err := w.run(t.Context(), virt.ActionMigrate, virt.Params{VM: "web1", To: "h2"}); !errors.Is(err, errCrash) {
+		t.Fatal(err)
+	}
+	w.crash.set(0, false)
+	if n := w.node("web1"); virt.MovesTo(n) != "h2" || virt.LeftOn(n) != "h2" {
+		t.Fatalf("it is %s", w.snapshot("web1"))
+	}
+	w.lose("h1")
+	w.must(virt.ActionStart, virt.Params{VM: "web1", Host: "h2"})
+	if got, want := w.snapshot("web1"), "running parent=h2 disks_on=h2 moving=; on h2 running, disks h2"; got != want || w.driver.mixed {
+		t.Errorf("it is %s (a part is a disk: %v), want %s", got, w.driver.mixed, want)
+	}
+}
+
 // A VM does not wait for the host that it has left; what is left there is known, keeps
 // the VM from being forgotten, and is wiped before it can pass for its disks.
 func TestMigrateLeavesACopy(t *testing.T) {
 	w := newWorld(t)
-	for _, h := range []string{"h1", "h2"} {
+	for _, h := range []string{"h1", "h2", "h3"} {
 		w.host(h, `{"driver":"copier","cpu":8,"memory":4096,"disk":1000}`)
 	}
 	w.vm("web1", small)
@@ -194,8 +229,13 @@ func TestMigrateLeavesACopy(t *testing.T) {
 	}
 	w.must(virt.ActionStart, virt.Params{VM: "web1"})
 	w.must(virt.ActionStop, virt.Params{VM: "web1"})
-	if _, err := w.run(t.Context(), virt.ActionMigrate, virt.Params{VM: "web1", To: "h1"}); !errors.Is(err, virt.ErrUnreachable) {
-		t.Errorf("back: %v", err)
+	for _, to := range []string{"h1", "h3"} {
+		if _, err := w.run(t.Context(), virt.ActionMigrate, virt.Params{VM: "web1", To: to}); !errors.Is(err, virt.ErrUnreachable) || !strings.Contains(err.Error(), "must go first") {
+			t.Errorf("on to %s: %v", to, err)
+		}
+	}
+	if got := w.snapshot("web1"); got != left {
+		t.Errorf("got %s\nwant %s", got, left)
 	}
 	if _, err := w.run(t.Context(), virt.ActionDeprovision, virt.Params{VM: "web1"}); !errors.Is(err, virt.ErrUnreachable) {
 		t.Errorf("deprovision: %v", err)

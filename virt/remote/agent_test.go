@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -129,4 +130,48 @@ func TestConformance(t *testing.T) {
 			Console: &drivertest.Console{Type: "hello", Says: "login: hello"},
 		}
 	})
+}
+
+// A copy whose disks cannot be made leaves images, which go with what else it left.
+func TestCopyLeavesNoImages(t *testing.T) {
+	d := simulated(t)
+	var refuse atomic.Bool
+	refuse.Store(true)
+	one := newReal(t, d, "h1", nil, nil)
+	two := newReal(t, d, "h2", nil, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if refuse.Load() && strings.HasSuffix(r.URL.Path, "/provision") {
+				http.Error(w, `{"message":"it is broken","code":409,"kind":"conflict"}`, http.StatusConflict)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+	from, to := virt.Host{ID: "agent-h1", Address: one.URL}, virt.Host{ID: "agent-h2", Address: two.URL}
+	driver, g := open(t, nil), vm("web1")
+	for _, err := range []error{driver.Define(t.Context(), from, g), driver.Provision(t.Context(), from, g)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := driver.CopyDisks(t.Context(), from, to, g, func(int64) {}); !errors.Is(err, virt.ErrConflict) {
+		t.Fatalf("the copy: %v", err)
+	}
+	left := func() []virt.Image {
+		list, err := driver.Images(t.Context(), to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	if len(left()) != len(g.Definition.Disks) {
+		t.Fatalf("the images are %+v, one of each disk was to be sent", left())
+	}
+	if err := driver.TidyDisks(t.Context(), from, to, g); err != nil || len(left()) != 0 {
+		t.Errorf("tidied, the images are %+v (%v)", left(), err)
+	}
+	refuse.Store(false)
+	if err := driver.CopyDisks(t.Context(), from, to, g, func(int64) {}); err != nil || len(left()) != 0 {
+		t.Errorf("copied, the images are %+v (%v)", left(), err)
+	}
 }
