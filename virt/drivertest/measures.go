@@ -72,10 +72,11 @@ func console(b *bench) {
 	defer cancel()
 	rw, err := attach(ctx)
 	b.must("attach", err)
-	typed := b.typing(rw)
-	err = reads(rw, b.Console.Says)
-	b.must("type", typed())
-	b.must("wait for "+b.Console.Says, err)
+	if b.Console.Type != "" {
+		_, err := io.WriteString(rw, b.Console.Type)
+		b.must("type", err)
+	}
+	b.must("wait for "+b.Console.Says, reads(rw, b.Console.Says))
 	b.must("close", rw.Close())
 	rw, err = attach(ctx)
 	b.must("attach again", err)
@@ -91,35 +92,6 @@ func console(b *bench) {
 		b.Errorf("the console of a guest that stops ends with %v, want io.EOF", err)
 	}
 	_ = rw.Close()
-}
-
-// typing types what the fixture says, and again from time to time until typed is
-// called: a shell that just begins drops what was typed before it looked.
-func (b *bench) typing(w io.Writer) (typed func() error) {
-	if b.Console.Type == "" {
-		return func() error { return nil }
-	}
-	done, ended := make(chan struct{}), make(chan error, 1)
-	again := time.NewTicker(max(b.Settle, time.Second))
-	go func() {
-		defer again.Stop()
-		for {
-			if _, err := io.WriteString(w, b.Console.Type); err != nil {
-				ended <- err
-				return
-			}
-			select {
-			case <-done:
-				ended <- nil
-				return
-			case <-again.C:
-			}
-		}
-	}()
-	return func() error {
-		close(done)
-		return <-ended
-	}
 }
 
 // reads reads until text has come.
