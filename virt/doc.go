@@ -12,9 +12,10 @@
 // # Why
 //
 // What a driver must be able to do is seven idempotent methods; what only some
-// can (Suspender, Migrator, Measurer, Consoler, Snapshotter, Meter, Imager,
-// Saver, DiskAttacher) is found by type assertion, so that a new kind of hypervisor is small work. Idempotence is what makes
-// recovery simple: after an attempt that ended without an answer, the same call
+// can (Suspender, Migrator, LiveMigrator, DiskMover, Measurer, Consoler,
+// Snapshotter, Meter, Imager, Saver, DiskAttacher) is found by type assertion, so
+// that a new kind of hypervisor is small work. Idempotence is what makes recovery
+// simple: after an attempt that ended without an answer, the same call
 // is made again.
 //
 // A State is what was seen, never what is wished, and "unknown" is one of them.

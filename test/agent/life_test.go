@@ -259,8 +259,8 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// A VM without disks that is off is defined elsewhere; an agent moves nothing
-// else to another.
+// A VM that is off is defined elsewhere, and moves with its disks; one with disks that
+// runs stays.
 func TestMove(t *testing.T) {
 	w := newWorld(t, "sync")
 	w.add(w.newNode("h1"))
@@ -273,14 +273,16 @@ func TestMove(t *testing.T) {
 		t.Errorf("it is on %q, want h2", n.Parent())
 	}
 	w.state(plain, virt.Stopped)
-	if err := w.done(disks.Migrate(w.ctx, "h2")); !errors.Is(err, virt.ErrUnsupported) {
-		t.Errorf("migrate of what runs: %v, want ErrUnsupported", err)
-	}
-	w.must("stop", w.done(disks.Stop(w.ctx, 0)))
-	if err := w.done(disks.Migrate(w.ctx, "h2")); !errors.Is(err, virt.ErrUnsupported) {
-		t.Errorf("migrate of disks: %v, want ErrUnsupported", err)
+	if err := w.done(disks.Migrate(w.ctx, "h2")); !errors.Is(err, virt.ErrBusy) {
+		t.Errorf("migrate of what runs, with disks: %v, want ErrBusy", err)
 	}
 	if n := w.node("disks"); n.Parent() != "h1" {
 		t.Errorf("what was not moved is on %q", n.Parent())
 	}
+	w.must("stop", w.done(disks.Stop(w.ctx, 0)))
+	w.must("migrate disks", w.done(disks.Migrate(w.ctx, "h2")))
+	if n := w.node("disks"); n.Parent() != "h2" || virt.DisksOn(n) != "h2" || virt.LeftOn(n) != "" {
+		t.Errorf("moved, it is on %q, its disks on %q, and left on %q", n.Parent(), virt.DisksOn(n), virt.LeftOn(n))
+	}
+	w.state(disks, virt.Stopped)
 }

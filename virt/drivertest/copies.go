@@ -104,8 +104,8 @@ func copyAnew(b *bench) {
 	b.must("tidy of what has no home", c.tidy(virt.Host{}, c.to))
 }
 
-// Disks whose snapshots would not come along are not copied, nor are those of a guest
-// that never was.
+// Disks whose snapshots would not come along are not copied, nor is a container, nor
+// those of a guest that never was.
 func copyRefused(b *bench) {
 	c := b.copies()
 	b.mark(c.g, "stays")
@@ -114,6 +114,11 @@ func copyRefused(b *bench) {
 		b.is("copy of disks with a snapshot", c.copy(), virt.ErrUnsupported)
 		c.at(c.to, func() { b.wiped(c.g) })
 		b.marked(c.g, "stays")
+	}
+	if b.Container != nil {
+		c.g = b.Container(b.T)
+		b.must("provision a container", b.provision(c.g))
+		b.is("copy of a container", c.copy(), virt.ErrUnsupported)
 	}
 	c.g = b.guest()
 	b.fails("copy of what never was", c.copy())

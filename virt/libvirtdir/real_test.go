@@ -71,9 +71,27 @@ func TestReal(t *testing.T) {
 		}
 	}
 	waitFor(testbed.GuestUp)
-	_, err = io.WriteString(console, "is anybody there?\n")
-	must("type", err)
-	waitFor("is anybody there?") // its terminal repeats what is typed
+	// Its terminal repeats what is typed, once it is open: what came before is lost.
+	typed := make(chan error, 1)
+	done, again := make(chan struct{}), time.NewTicker(5*time.Second)
+	go func() {
+		for {
+			if _, err := io.WriteString(console, "is anybody there?\n"); err != nil {
+				typed <- err
+				return
+			}
+			select {
+			case <-done:
+				typed <- nil
+				return
+			case <-again.C:
+			}
+		}
+	}()
+	waitFor("is anybody there?")
+	again.Stop()
+	close(done)
+	must("type", <-typed)
 
 	// A disk more, while it runs.
 	more := virt.Filled("web1", virt.Definition{Disks: []virt.Disk{g.Definition.Disks[0], {Size: 2, Volume: "web1-more", Device: "vdb"}}}).Disks[1]

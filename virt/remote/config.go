@@ -63,7 +63,7 @@ func Kind() component.Kind[virt.DriverDeps, virt.Driver] {
 }
 
 // Driver is a virt.Driver, Suspender, Measurer, Snapshotter, Meter, Imager,
-// Consoler, LiveMigrator and Settler over the agents of its hosts.
+// Consoler, LiveMigrator, DiskMover and Settler over the agents of its hosts.
 // It dials when it is first asked about a host.
 type Driver struct {
 	cfg   Config
@@ -82,6 +82,7 @@ var (
 	_ virt.DriverCloser = (*Driver)(nil)
 	_ virt.Fencer       = (*Driver)(nil)
 	_ virt.LiveMigrator = (*Driver)(nil)
+	_ virt.DiskMover    = (*Driver)(nil)
 	_ virt.Settler      = (*Driver)(nil)
 )
 

@@ -29,6 +29,9 @@ func (d *Driver) CopyDisks(ctx context.Context, from, to virt.Host, g virt.Guest
 	if err != nil {
 		return err
 	}
+	if w.Container() {
+		return fmt.Errorf("%w: what the container %s has written does not move: save it as an image (`vagoth image save`), or deprovision it, and start it there", virt.ErrUnsupported, g.ID)
+	}
 	if err := d.TidyDisks(ctx, from, to, g); err != nil {
 		return err
 	}
