@@ -122,20 +122,12 @@ func (s *server) download(c *gin.Context) {
 	}
 	ctx := c.Request.Context()
 	within(c, 2*s.a.cfg.InfoTimeout+s.a.cfg.StreamStall)
-	wait, cancel := context.WithTimeout(ctx, s.a.cfg.InfoTimeout)
-	defer cancel()
-	leave, err := s.a.streams.enter(wait, g.id)
-	if err != nil {
-		s.fail(c, s.a.late(ctx, err, "%d downloads of %s run already (max_streams)", s.a.cfg.MaxStreams, g.id))
+	at := p.stages[0]
+	leave, ok := s.place(c, g.id, "downloads of "+g.id, at)
+	if !ok {
 		return
 	}
 	defer leave()
-	at := p.stages[0]
-	if err := at.service.acquire(wait); err != nil {
-		s.fail(c, s.a.late(ctx, err, "the sub-agent %s is being asked %d times already (max_pending)", at.Service, cap(at.service.places)))
-		return
-	}
-	defer at.service.release()
 	req := id.Request()
 	req.From, req.Resume = c.Query("from"), c.Query("resume")
 	d, err := at.service.caller.Stream(ctx, at.Method, &req)
@@ -145,6 +137,25 @@ func (s *server) download(c *gin.Context) {
 	}
 	defer func() { _ = d.Close() }()
 	s.copy(c, d)
+}
+
+// place takes one of the places that who has for streams, and one of the sub-agent's,
+// or an answer was given.
+func (s *server) place(c *gin.Context, who, what string, at step) (leave func(), ok bool) {
+	ctx := c.Request.Context()
+	wait, cancel := context.WithTimeout(ctx, s.a.cfg.InfoTimeout)
+	defer cancel()
+	out, err := s.a.streams.enter(wait, who)
+	if err != nil {
+		s.fail(c, s.a.late(ctx, err, "%d %s run already (max_streams)", s.a.cfg.MaxStreams, what))
+		return nil, false
+	}
+	if err := at.service.acquire(wait); err != nil {
+		out()
+		s.fail(c, s.a.late(ctx, err, "the sub-agent %s is being asked %d times already (max_pending)", at.Service, cap(at.service.places)))
+		return nil, false
+	}
+	return func() { at.service.release(); out() }, true
 }
 
 // copyAtOnce is how many bytes are read before they are passed on. What came in

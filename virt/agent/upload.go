@@ -37,24 +37,18 @@ func (s *server) putImage(c *gin.Context) {
 		s.fail(c, err)
 		return
 	}
-	ctx, end := context.WithTimeout(c.Request.Context(), maxUpload+s.a.cfg.AsyncTimeout)
-	defer end()
-	wait, cancel := context.WithTimeout(ctx, s.a.cfg.InfoTimeout)
-	defer cancel()
-	leave, err := s.a.streams.enter(wait, hostQueue)
-	if err != nil {
-		s.fail(c, s.a.late(ctx, err, "%d images are being sent already (max_streams)", s.a.cfg.MaxStreams))
+	at := p.stages[0]
+	leave, ok := s.place(c, hostQueue, "uploads of images", at)
+	if !ok {
 		return
 	}
 	defer leave()
-	at := p.stages[0]
-	if err := at.service.acquire(wait); err != nil {
-		s.fail(c, s.a.late(ctx, err, "the sub-agent %s is being asked %d times already (max_pending)", at.Service, cap(at.service.places)))
-		return
-	}
-	defer at.service.release()
+	ctx, cancel := context.WithTimeout(c.Request.Context(), maxUpload+s.a.cfg.AsyncTimeout)
+	defer cancel()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
 	in := &sent{body: c.Request.Body, wire: http.NewResponseController(c.Writer), stall: s.a.cfg.StreamStall}
-	late := time.AfterFunc(maxUpload, end)
+	late := time.AfterFunc(maxUpload, func() { end(context.DeadlineExceeded) })
 	defer late.Stop()
 	in.after = func() { late.Reset(s.a.cfg.AsyncTimeout) }
 	defer func() { _ = in.Close() }()

@@ -121,6 +121,24 @@ func TestPutImageCut(t *testing.T) {
 	}
 }
 
+// A sub-agent that has all of it and never answers does not hold its client for ever.
+func TestPutImageSilence(t *testing.T) {
+	cfg := testConfig()
+	cfg.AsyncTimeout = 300 * time.Millisecond
+	h := newHost(t, hostOptions{cfg: &cfg})
+	over := make(chan struct{})
+	defer close(over)
+	h.sub.set(func(s *sub) {
+		s.taken = func(_ *mistify.ImageRequest, in io.Reader) error {
+			_, err := io.Copy(io.Discard, in)
+			<-over
+			return err
+		}
+	})
+	h.want(504, "PUT", "/images/one/content", "abc")
+	h.free()
+}
+
 // An agent that takes no images says so.
 func TestPutImageUnknown(t *testing.T) {
 	cfg := testConfig()

@@ -207,6 +207,11 @@ func (c *RPC) Call(ctx context.Context, method string, request, response any) er
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
+	return c.answered(ctx, method, resp, response)
+}
+
+// answered reads an answer, or the error that it is, into response.
+func (c *RPC) answered(ctx context.Context, method string, resp *http.Response, response any) error {
 	if resp.StatusCode != http.StatusOK {
 		return c.refusal(method, resp)
 	}

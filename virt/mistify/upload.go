@@ -58,14 +58,7 @@ func (c *RPC) Upload(ctx context.Context, method string, request any, content io
 		return c.failed(method, false, brokenOff(ctx, err))
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		return c.refusal(method, resp)
-	}
-	data, err := readAnswer(resp, c.maxAnswer)
-	if err != nil {
-		return c.failed(method, false, brokenOff(ctx, err))
-	}
-	return c.decode(method, resp.Header, data, response)
+	return c.answered(ctx, method, resp, response)
 }
 
 // RegisterUpload makes fn answer the method called name, with the content that it

@@ -21,13 +21,7 @@ func (s *Store) PutImage(ctx context.Context, r *mistify.ImageRequest, content i
 	}
 	free := func() error {
 		_, err := s.image(r.ID)
-		switch {
-		case err == nil:
-			return store.ImageThere(r.ID)
-		case errors.Is(err, virt.ErrNotFound):
-			return nil
-		}
-		return err
+		return store.ImageFree(r.ID, err)
 	}
 	if err := free(); err != nil {
 		return nil, err

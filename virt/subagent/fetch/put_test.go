@@ -147,15 +147,11 @@ func TestSentStalls(t *testing.T) {
 				_, err = out.Write([]byte("x"))
 			}
 		}()
-		begun := time.Now()
 		err := b.f.Put(ctx, fetch.Item{Name: "x"}, in, nil)
 		b.nothing(what, err)
 		<-ended
 		if _, open := out.Write([]byte("x")); !errors.Is(open, io.ErrClosedPipe) {
 			t.Errorf("%s: the content was left open (%v)", what, open)
-		}
-		if took := time.Since(begun); took > 5*time.Second {
-			t.Errorf("%s took %s", what, took)
 		}
 		return err
 	}

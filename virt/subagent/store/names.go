@@ -3,6 +3,7 @@ package store
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/url"
 	"path"
@@ -126,9 +127,16 @@ func OtherImage(id string) error {
 	return fmt.Errorf("%w: the image %s is there already, from another source: delete it first", virt.ErrConflict, id)
 }
 
-// ImageThere is that no image can be sent under the name.
-func ImageThere(id string) error {
-	return fmt.Errorf("%w: the image %s is there already: delete it first", virt.ErrConflict, id)
+// ImageFree is the error for an image that is to be made, after who looked for it was
+// told err: none if it is not there.
+func ImageFree(id string, err error) error {
+	switch {
+	case err == nil:
+		return fmt.Errorf("%w: the image %s is there already: delete it first", virt.ErrConflict, id)
+	case errors.Is(err, virt.ErrNotFound):
+		return nil
+	}
+	return err
 }
 
 // HasClones is that an image cannot be removed, or taken.

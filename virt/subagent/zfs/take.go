@@ -2,11 +2,9 @@ package zfs
 
 import (
 	"context"
-	"errors"
 	"io"
 	"strconv"
 
-	"github.com/vagoth/vagoth/virt"
 	"github.com/vagoth/vagoth/virt/mistify"
 	"github.com/vagoth/vagoth/virt/subagent/fetch"
 	"github.com/vagoth/vagoth/virt/subagent/store"
@@ -26,13 +24,7 @@ func (s *Store) PutImage(ctx context.Context, r *mistify.ImageRequest, content i
 	}
 	free := func(ctx context.Context) error {
 		_, err := s.image(ctx, r.ID)
-		switch {
-		case err == nil:
-			return store.ImageThere(r.ID)
-		case errors.Is(err, virt.ErrNotFound):
-			return nil
-		}
-		return err
+		return store.ImageFree(r.ID, err)
 	}
 	if err := free(ctx); err != nil {
 		return nil, err
